@@ -1,0 +1,1 @@
+"""Face privacy with diffusion models, independent of any host program."""

@@ -1,0 +1,111 @@
+"""Five-point similarity alignment and the warps that go with it.
+
+Pixel coordinates are (x, y) with pixel centres at integers. Affine maps are (2, 3)
+float64 arrays named from_to: `crop_to_image @ (x, y, 1)` is an image position.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .errors import InputError
+from .types import FloatArray
+
+ARC112_TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+"""Landmark positions in the 112 x 112 crop of the ArcFace family (Deng et al. 2019)."""
+
+FFHQ_TEMPLATE = np.array(
+    [[0.377, 0.469], [0.623, 0.469], [0.500, 0.613], [0.392, 0.725], [0.608, 0.725]]
+)
+"""Mean landmark positions in an FFHQ-aligned crop, as fractions of its side."""
+
+
+def estimate_similarity(source: FloatArray, target: FloatArray) -> FloatArray:
+    """Fit the similarity (rotation, uniform scale, shift) that maps source to target.
+
+    Args:
+        source: (K, 2) points, K >= 2, not all equal.
+        target: (K, 2) points.
+
+    Returns:
+        (2, 3) float64 least-squares map without reflection.
+
+    Raises:
+        InputError: The points coincide.
+
+    Source: Umeyama (1991), least-squares estimation of transformation parameters; in two
+        dimensions the closed form is a division of complex numbers.
+    """
+    source_c = source[:, 0] + 1j * source[:, 1]
+    target_c = target[:, 0] + 1j * target[:, 1]
+    centred = source_c - source_c.mean()
+    spread = np.vdot(centred, centred).real
+    if not spread > 0:
+        raise InputError("Expected landmarks that differ from each other, got one repeated point.")
+    turn = np.vdot(centred, target_c - target_c.mean()) / spread
+    shift = target_c.mean() - turn * source_c.mean()
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def invert_affine(affine: FloatArray) -> FloatArray:
+    """Invert a (2, 3) affine map."""
+    linear = np.linalg.inv(affine[:, :2])
+    return np.concatenate([linear, -linear @ affine[:, 2:]], axis=1)
+
+
+def transform_points(affine: FloatArray, points: FloatArray) -> FloatArray:
+    """Apply a (2, 3) affine map to (K, 2) points."""
+    return points @ affine[:, :2].T + affine[:, 2]
+
+
+def warp(
+    images: Tensor,
+    output_to_input: FloatArray | Tensor,
+    size: tuple[int, int],
+    *,
+    padding: str = "border",
+    antialias: bool = True,
+) -> Tensor:
+    """Resample images through affine maps; differentiable with respect to the images.
+
+    Args:
+        images: (B, C, H, W) float. Not modified.
+        output_to_input: (B, 2, 3) or (2, 3) map from output pixels to input pixels.
+        size: (height, width) of the output.
+        padding: `border`, `reflection` or `zeros` for positions outside the input.
+        antialias: When a map shrinks the image, average the input first by a whole
+            factor, so that every input pixel counts (and gets a gradient).
+
+    Returns:
+        (B, C, height, width), dtype and device of `images`.
+    """
+    maps = torch.as_tensor(np.asarray(output_to_input) if not isinstance(output_to_input, Tensor) else output_to_input)
+    maps = maps.to(device=images.device, dtype=torch.float64)
+    maps = maps.expand(images.shape[0], 2, 3) if maps.ndim == 2 else maps
+    if maps.shape[0] != images.shape[0]:
+        raise InputError(f"Expected one map for each of {images.shape[0]} images, got {maps.shape[0]}.")
+    if antialias:
+        scales = torch.linalg.det(maps[:, :, :2]).abs().sqrt()
+        factor = int(scales.min().clamp(min=1.0).item())
+        if factor > 1:
+            images = F.avg_pool2d(images, factor, ceil_mode=True, count_include_pad=False)
+            maps = maps / factor
+            maps[:, :, 2] -= (factor - 1) / (2 * factor)
+    height, width = images.shape[-2:]
+    y, x = torch.meshgrid(
+        torch.arange(size[0], device=images.device, dtype=torch.float64),
+        torch.arange(size[1], device=images.device, dtype=torch.float64),
+        indexing="ij",
+    )
+    positions = torch.stack([x, y, torch.ones_like(x)], dim=-1)
+    source = torch.einsum("bij,hwj->bhwi", maps, positions)
+    extent = torch.tensor([width, height], device=images.device, dtype=torch.float64)
+    grid = (2 * source + 1) / extent - 1
+    return F.grid_sample(
+        images, grid.to(images.dtype), mode="bilinear", padding_mode=padding, align_corners=False
+    )
