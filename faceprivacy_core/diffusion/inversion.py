@@ -1,0 +1,110 @@
+"""Deterministic inversion: from a clean latent to the noise that Euler turns back into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import NumericalError
+from ..protocols import Denoiser, Progress
+from .samplers import _check_falling
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """A noise map with the check of its own exactness.
+
+    Attributes:
+        noise: (B, C, h, w) latent at the highest noise level, VE coordinates; divided by
+            that level it is close to unit Gaussian noise.
+        residuals: (n, B) how far each implicit step is from solved, relative to the
+            latent's change in that step; 0 is exact.
+        evaluations: Calls of the model.
+    """
+
+    noise: Tensor
+    residuals: Tensor
+    evaluations: int
+
+    @property
+    def residual(self) -> float:
+        """The worst relative residual over steps and images."""
+        return float(self.residuals.max())
+
+
+def invert_euler(
+    model: Denoiser,
+    x0: Tensor,
+    sigmas: Tensor,
+    cond: Any,
+    *,
+    iterations: int = 5,
+    progress: Progress | None = None,
+) -> Inversion:
+    """Invert `sample_euler` step by step with fixed-point iterations.
+
+    A sampling step from sigma to sigma' gives x' = x + (sigma' - sigma) d(x, sigma). Its
+    inverse solves x = x' + (sigma - sigma') d(x, sigma) for x; every iteration puts the
+    last guess into the right side. The first guess reuses the slope of the step before.
+
+    Args:
+        model: Denoiser.
+        x0: (B, C, h, w) latent at noise level sigmas[-1]. Not modified.
+        sigmas: (n + 1,) falling noise levels of the sampler to be inverted.
+        cond: Conditioning, the same as in sampling.
+        iterations: Fixed-point iterations after the first evaluation; 0 is the naive
+            inversion of the literature. The model is called n * (1 + iterations) times.
+        progress: Called after every step.
+
+    Returns:
+        The noise map with residuals. The best guess of every image is kept, so a step on
+        which the iteration diverges is no worse than its best iterate.
+
+    Raises:
+        NumericalError: The latent left the finite numbers.
+
+    Source: Song et al. (2021), section 4.3; the fixed point follows Pan et al. (2023),
+        "Effective real image editing with accelerated iterative diffusion inversion".
+    Deviations: the first guess is extrapolated with the previous slope when iterating.
+    """
+    _check_falling(sigmas)
+    rising = sigmas.flip(0).tolist()
+    x, slope = x0, None
+    residuals = []
+    for i, (sigma_low, sigma) in enumerate(zip(rising[:-1], rising[1:], strict=True)):
+        step = sigma - sigma_low
+        guess = x if slope is None or iterations == 0 else x + step * slope
+        x, slope, residual = _solve_step(model, x, guess, sigma, step, cond, iterations)
+        residuals.append(residual)
+        if not bool(torch.isfinite(residual).all() and torch.isfinite(x).all()):
+            raise NumericalError(
+                f"Inversion left the finite numbers at noise level {sigma:.3f}. Use more steps or fp32 weights."
+            )
+        if progress is not None:
+            progress(i + 1, len(rising) - 1, x - sigma * slope)
+    return Inversion(x, torch.stack(residuals), (len(rising) - 1) * (1 + iterations))
+
+
+def _solve_step(
+    model: Denoiser, x_low: Tensor, guess: Tensor, sigma: float, step: float, cond: Any, iterations: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Solve x = x_low + step * d(x, sigma); return x, the slope used and the residual (B,)."""
+    best_residual = torch.full((x_low.shape[0],), torch.inf, device=x_low.device)
+    best_x, best_slope = guess, torch.zeros_like(guess)
+    for _ in range(1 + iterations):
+        slope = (guess - model(guess, sigma, cond)) / sigma
+        update = x_low + step * slope
+        residual = _norm(update - guess) / _norm(step * slope).clamp(min=1e-12)
+        better = residual < best_residual
+        keep = better.view(-1, 1, 1, 1)
+        best_x, best_slope = torch.where(keep, update, best_x), torch.where(keep, slope, best_slope)
+        best_residual = torch.where(better, residual, best_residual)
+        guess = update
+    return best_x, best_slope, best_residual
+
+
+def _norm(x: Tensor) -> Tensor:
+    return x.flatten(1).float().norm(dim=1)
