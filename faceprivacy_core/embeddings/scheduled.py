@@ -1,0 +1,43 @@
+"""A denoiser whose conditioning follows an embedding schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..diffusion.schedules import NoiseSchedule
+from ..protocols import Denoiser
+from .inversion import FaceInversion
+from .schedule import Source, StageSchedule
+
+
+class ScheduledDenoiser:
+    """Chooses the conditioning by noise level, then calls the model.
+
+    Args:
+        model: Denoiser whose conditioning is tokens (B, L, D).
+        noise_schedule: Translates noise levels to timesteps.
+        inversion: Stage embeddings of N faces; batches hold V * N items, variant by variant.
+        schedule: When the picture's embedding acts.
+
+    Source: Diff-Privacy (arXiv 2309.05330), embedding scheduling.
+    """
+
+    def __init__(
+        self, model: Denoiser, noise_schedule: NoiseSchedule, inversion: FaceInversion, schedule: StageSchedule
+    ) -> None:
+        self.model = model
+        self.noise_schedule = noise_schedule
+        self.inversion = inversion
+        self.schedule = schedule
+
+    def __call__(self, x: Tensor, sigma: Tensor | float, cond: Any = None) -> Tensor:
+        """Denoise x (V * N, C, h, w) at one noise level; `cond` is not used."""
+        level = float(torch.as_tensor(sigma).flatten()[0])
+        timestep = self.noise_schedule.continuous_timestep(level)
+        if self.schedule.source_at(timestep) is Source.EMPTY:
+            return self.model(x, sigma, self.inversion.empty)
+        tokens = self.inversion.embedding_at(timestep)
+        return self.model(x, sigma, tokens.repeat(x.shape[0] // tokens.shape[0], 1, 1))
