@@ -1,0 +1,151 @@
+"""The built-in face model: one file, a UNet, an autoencoder and an image-token head."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ..diffusion.backends.diffusers import DiffusersDenoiser
+from ..diffusion.schedules import NoiseSchedule
+from ..errors import ModelFileError
+from .autoencoder import AutoencoderConfig, FaceAutoencoder
+from .tokens import TokenConfig, TokenHead
+
+FORMAT = "faceprivacy-face-model"
+FORMAT_VERSION = "1"
+DEFAULT_FILE = Path(__file__).parent / "face_model.safetensors"
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, eq=False)
+class FaceModelFile:
+    """Contents of a built-in model file, weights already float32.
+
+    Attributes:
+        config: Header: `name`, `resolution`, `unet` (diffusers configuration),
+            `autoencoder`, `tokens`, `schedule`, `prediction`, `preview` (RGB factors).
+        unet, autoencoder, tokens: State dictionaries.
+    """
+
+    config: dict[str, Any]
+    unet: dict[str, Tensor]
+    autoencoder: dict[str, Tensor]
+    tokens: dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class FaceModel:
+    """The built-in model, ready to run in the core.
+
+    Attributes:
+        denoiser: eps-prediction UNet behind the denoiser contract; its conditioning is
+            tokens (B, L, 768).
+        autoencoder: Images in [-1, 1] to latents of unit variance.
+        token_head: Features to tokens; `token_head.null` is the empty condition.
+        resolution: Side in pixels of the square crops it was trained on.
+        config: Header of the file.
+    """
+
+    denoiser: DiffusersDenoiser
+    autoencoder: FaceAutoencoder
+    token_head: TokenHead
+    resolution: int
+    config: dict[str, Any]
+
+    def encode_tokens(self, images: Tensor) -> Tensor:
+        """Encode images (B, 3, S, S) in [0, 1] to tokens (B, L, 768)."""
+        return self.token_head(self.autoencoder.features(images * 2.0 - 1.0))
+
+    def empty_tokens(self) -> Tensor:
+        """Return the empty condition, (1, L, 768)."""
+        return self.token_head.null[None]
+
+    def to(self, device: torch.device | str) -> FaceModel:
+        """Move all networks in place and return the model."""
+        for module in (self.denoiser.unet, self.autoencoder, self.token_head):
+            module.to(device)
+        return self
+
+
+def read_face_model_file(path: Path = DEFAULT_FILE) -> FaceModelFile:
+    """Read a built-in model file.
+
+    Matrices stored as int8 with a `<name>.scale` per output channel become float32.
+
+    Raises:
+        ModelFileError: The file is missing, damaged, or of another format.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"Expected the built-in face model at {path}; it is missing. Fetch the repository again.")
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise ModelFileError(f"{path} is not a readable safetensors file ({error}). Fetch it again.") from error
+    if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
+        raise ModelFileError(
+            f"Expected a {FORMAT} file of version {FORMAT_VERSION}, got format {header.get('format')!r}, "
+            f"version {header.get('version')!r} in {path}."
+        )
+    weights = _dequantise(tensors)
+    parts = {part: _with_prefix(weights, part + ".") for part in ("unet", "autoencoder", "tokens")}
+    return FaceModelFile(json.loads(header["config"]), **parts)
+
+
+def load_face_model(path: Path = DEFAULT_FILE) -> FaceModel:
+    """Load the built-in model on the CPU in float32, frozen, in evaluation mode.
+
+    Raises:
+        ModelFileError: See `read_face_model_file`; also when weights and header disagree.
+    """
+    file = read_face_model_file(path)
+    with torch.inference_mode(False):
+        autoencoder, token_head = build_autoencoder(file), build_token_head(file)
+        unet = _filled(UNet2DConditionModel(**file.config["unet"]), file.unet, "UNet")
+    schedule = NoiseSchedule.scaled_linear(**file.config["schedule"])
+    denoiser = DiffusersDenoiser(unet, schedule, file.config["prediction"])
+    return FaceModel(denoiser, autoencoder, token_head, file.config["resolution"], file.config)
+
+
+def build_autoencoder(file: FaceModelFile) -> FaceAutoencoder:
+    """Build the autoencoder of a file."""
+    config = {key: tuple(v) if isinstance(v, list) else v for key, v in file.config["autoencoder"].items()}
+    return _filled(FaceAutoencoder(AutoencoderConfig(**config)), file.autoencoder, "autoencoder")
+
+
+def build_token_head(file: FaceModelFile) -> TokenHead:
+    """Build the token head of a file."""
+    config = {key: tuple(v) if isinstance(v, list) else v for key, v in file.config["tokens"].items()}
+    return _filled(TokenHead(TokenConfig(**config)), file.tokens, "token head")
+
+
+def _filled(module: M, state: dict[str, Tensor], part: str) -> M:
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ModelFileError(f"The {part} weights do not fit the file's own header: {error}") from error
+    return module.eval().requires_grad_(False)
+
+
+def _dequantise(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    weights = {}
+    for name, tensor in tensors.items():
+        if name.endswith(".scale"):
+            continue
+        scale = tensors.get(name + ".scale")
+        weight = tensor.float()
+        weights[name] = weight if scale is None else weight * scale.float().view(-1, *[1] * (weight.ndim - 1))
+    return weights
+
+
+def _with_prefix(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: weight for name, weight in weights.items() if name.startswith(prefix)}
