@@ -38,9 +38,9 @@ class Ellipse:
 
 
 REGION_SHAPES: dict[Region, tuple[Ellipse, ...]] = {
-    Region.INNER_FACE: (Ellipse(0.5, 0.575, 0.215, 0.285),),
-    Region.FACE: (Ellipse(0.5, 0.555, 0.275, 0.345), Ellipse(0.5, 0.83, 0.19, 0.15)),
-    Region.HEAD: (Ellipse(0.5, 0.48, 0.38, 0.45), Ellipse(0.5, 0.83, 0.22, 0.15)),
+    Region.INNER_FACE: (Ellipse(0.5, 0.575, 0.24, 0.30),),
+    Region.FACE: (Ellipse(0.5, 0.55, 0.345, 0.38), Ellipse(0.5, 0.85, 0.23, 0.14)),
+    Region.HEAD: (Ellipse(0.5, 0.48, 0.43, 0.46), Ellipse(0.5, 0.85, 0.25, 0.14)),
 }
 
 

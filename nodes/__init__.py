@@ -1,0 +1,37 @@
+"""ComfyUI nodes: convert in, call the core once, convert out."""
+
+from comfy_api.latest import ComfyExtension, io
+from typing_extensions import override
+
+from ._host import register_models_folder
+from .builtin import LoadBuiltinFaceModel
+from .evaluate import PrivacyReport
+from .crops import FaceCrop, FacePaste
+from .faces import FaceMask, LoadFaceRecognizers
+from .guidance import EnergyGuidance
+from .inversion import MsiInversion
+from .schedule import EmbeddingSchedule
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadBuiltinFaceModel,
+    LoadFaceRecognizers,
+    FaceMask,
+    FaceCrop,
+    FacePaste,
+    MsiInversion,
+    EmbeddingSchedule,
+    EnergyGuidance,
+    PrivacyReport,
+]
+
+
+class FacePrivacyExtension(ComfyExtension):
+    """All nodes of the pack."""
+
+    @override
+    async def on_load(self) -> None:
+        register_models_folder()
+
+    @override
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

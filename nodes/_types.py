@@ -1,0 +1,16 @@
+"""Sockets of the pack and what travels on them.
+
+FACEPRIVACY_FACES       core `types.Faces`: the chosen faces of an image batch.
+FACEPRIVACY_CROPS       core `types.FaceCrops`: where each aligned crop lies in its image.
+FACEPRIVACY_RECOGNIZERS tuple of core `protocols.FaceRecognizer`.
+FACEPRIVACY_ENCODER     `FaceEncoder`: the built-in model's picture-to-tokens part.
+FACEPRIVACY_INVERSION   core `embeddings.inversion.FaceInversion`: stage embeddings of N crops.
+"""
+
+from comfy_api.latest import io
+
+FacesType = io.Custom("FACEPRIVACY_FACES")
+CropsType = io.Custom("FACEPRIVACY_CROPS")
+RecognizersType = io.Custom("FACEPRIVACY_RECOGNIZERS")
+EncoderType = io.Custom("FACEPRIVACY_ENCODER")
+InversionType = io.Custom("FACEPRIVACY_INVERSION")

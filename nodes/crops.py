@@ -1,0 +1,104 @@
+"""Cutting aligned crops out of pictures and putting them back."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from ..faceprivacy_core.anonymize import regeneration_mask
+from ..faceprivacy_core.errors import InputError
+from ..faceprivacy_core.images import crop_faces, cut, paste_faces
+from ..faceprivacy_core.types import FaceCrops, Faces
+from . import _convert
+from ._types import CropsType, FacesType
+
+
+class FaceCrop(io.ComfyNode):
+    """Cut an aligned square crop for every face.
+
+    Core: `faceprivacy_core.images.crop_faces`.
+    """
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FacePrivacy_FaceCrop",
+            display_name="Face Crop (Face Privacy)",
+            category="face privacy/faces",
+            description="Cuts an upright, aligned square for every chosen face, at the model's size, as one image batch. "
+            "Nothing is squashed. Face Paste puts the changed crops back.",
+            search_aliases=["align face", "crop face", "ffhq align"],
+            inputs=[
+                io.Image.Input("image", tooltip="The pictures that went into Face Mask."),
+                FacesType.Input("faces", tooltip="From Face Mask."),
+                io.Mask.Input("mask", tooltip="Where faces will be replaced, from Face Mask or drawn by you."),
+                io.Int.Input(
+                    "size", default=512, min=64, max=2048, step=8,
+                    tooltip="Side of the crops in pixels: 512 for SD1.5, 1024 for SDXL; connect the built-in model's size.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("image", tooltip="One crop per face."),
+                io.Mask.Output("mask", tooltip="Part of each crop the model may change, for Set Latent Noise Mask."),
+                CropsType.Output("crops", tooltip="Where the crops lie, for Face Paste and Energy Guidance."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, image: io.Image.Type, faces: Faces, mask: io.Mask.Type, size: int) -> io.NodeOutput:
+        if len(faces) == 0:
+            # Face Mask was told to let pictures without a face pass: nothing to sample.
+            nothing = ExecutionBlocker(None)
+            return io.NodeOutput(nothing, nothing, FaceCrops((), faces, size=size))
+        images = _convert.image_to_core(image)
+        masks = _convert.mask_to_core(mask, len(images))
+        cut_images, crops = crop_faces(images, faces, size)
+        cut_masks = regeneration_mask(cut(masks, crops))
+        return io.NodeOutput(_convert.core_to_image(cut_images), _convert.core_to_mask(cut_masks), crops)
+
+
+class FacePaste(io.ComfyNode):
+    """Put changed crops back at full resolution.
+
+    Core: `faceprivacy_core.images.paste_faces`.
+    """
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FacePrivacy_FacePaste",
+            display_name="Face Paste (Face Privacy)",
+            category="face privacy/faces",
+            description="Puts changed face crops back into the pictures at full resolution with a feathered seam. Every "
+            "pixel outside the mask keeps its exact value. Several results per face give several pictures.",
+            search_aliases=["uncrop", "stitch", "composite face"],
+            inputs=[
+                io.Image.Input("image", tooltip="The original pictures."),
+                io.Mask.Input("mask", tooltip="The mask that went into Face Crop."),
+                CropsType.Input("crops", tooltip="From Face Crop."),
+                io.Image.Input(
+                    "changed", lazy=True,
+                    tooltip="The changed crops, in Face Crop's order. Not computed when there is no face.",
+                ),
+            ],
+            outputs=[io.Image.Output("image", tooltip="The pictures with changed faces.")],
+        )  # fmt: skip
+
+    @classmethod
+    def check_lazy_status(
+        cls, image: io.Image.Type, mask: io.Mask.Type, crops: FaceCrops, changed: io.Image.Type | None = None
+    ) -> list[str]:
+        return ["changed"] if changed is None and len(crops) > 0 else []
+
+    @classmethod
+    def execute(
+        cls, image: io.Image.Type, mask: io.Mask.Type, crops: FaceCrops, changed: io.Image.Type | None = None
+    ) -> io.NodeOutput:
+        if len(crops) == 0:
+            return io.NodeOutput(image)
+        if changed is None:
+            raise InputError("Expected the changed crops, got nothing. Connect the decoded result of the sampler.")
+        images = _convert.image_to_core(image)
+        masks = _convert.mask_to_core(mask, len(images))
+        pasted = paste_faces(images, _convert.image_to_core(changed), crops, masks)
+        return io.NodeOutput(_convert.core_to_image(pasted))

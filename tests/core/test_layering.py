@@ -1,0 +1,59 @@
+"""Imports go downward, and nothing of the host reaches the core."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CORE = ROOT / "faceprivacy_core"
+LAYERS = {
+    "errors": 0, "types": 1, "protocols": 2, "rng": 2, "align": 2, "weights": 2, "masks": 3, "images": 3,
+    "faces": 4, "diffusion": 4, "builtin": 5, "embeddings": 5, "guidance": 5, "metrics": 6, "anonymize": 7,
+    "commands": 8, "__main__": 9, "__init__": 9,
+}  # fmt: skip
+METHODS = {"embeddings", "guidance", "adversarial", "keyed"}
+FORBIDDEN = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "server", "nodes", "execution"}
+
+
+def room(path: Path) -> str:
+    """Return the module or folder directly below the core's root."""
+    return path.relative_to(CORE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[str]:
+    """Return imported modules; relative ones as `.room` of the core."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.append(node.module or "")
+        elif isinstance(node, ast.ImportFrom):
+            folder = path.parent
+            for _ in range(node.level - 1):
+                folder = folder.parent
+            base = [*folder.relative_to(CORE).parts, *(node.module or "").split(".")]
+            names = [part for part in base if part] or [alias.name for alias in node.names]
+            found += ["." + names[0]]
+    return found
+
+
+FILES = sorted(CORE.rglob("*.py"))
+
+
+def test_the_core_has_modules_and_every_one_has_a_layer():
+    assert len(FILES) > 20
+    assert {room(path) for path in FILES} <= set(LAYERS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_downward(path: Path):
+    here = room(path)
+    for name in imports(path):
+        if not name.startswith("."):
+            assert name.split(".")[0] not in FORBIDDEN, f"{path.name} imports {name}, which belongs to the host"
+            continue
+        there = name[1:]
+        assert there == here or LAYERS[there] <= LAYERS[here], f"{here} imports {there}, which lies above it"
+        assert there == here or not {here, there} <= METHODS, f"{here} imports {there}; methods do not import each other"
