@@ -20,9 +20,13 @@ ARC112_TEMPLATE = np.array(
 """Landmark positions in the 112 x 112 crop of the ArcFace family (Deng et al. 2019)."""
 
 FFHQ_TEMPLATE = np.array(
-    [[0.377, 0.469], [0.623, 0.469], [0.500, 0.613], [0.392, 0.725], [0.608, 0.725]]
+    [[0.3758, 0.4676], [0.6242, 0.4676], [0.5000, 0.6157], [0.3937, 0.7346], [0.6063, 0.7346]]
 )
-"""Mean landmark positions in an FFHQ-aligned crop, as fractions of its side."""
+"""Mean landmark positions in an FFHQ-aligned crop, as fractions of its side.
+
+Measured with the default detector on 385 faces drawn from a generator trained on FFHQ
+(MobileStyleGAN, seeds 1000 to 1399, those with one face), made symmetric left to right.
+"""
 
 
 def estimate_similarity(source: FloatArray, target: FloatArray) -> FloatArray:

@@ -1,0 +1,232 @@
+"""Face detection with YuNet at several scales."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import weights
+from ..errors import InputError
+from ..types import Face, FloatArray
+
+MIN_CONFIDENCE = 0.7
+MIN_SIDE_PX = 16
+COARSEST_LONG_SIDE = 192
+"""The pyramid ends about here, so that a face that fills the frame is found too."""
+
+ENLARGE_BELOW = 1600
+"""Pictures with a shorter long side are also searched at twice their size."""
+
+TILE = 1536
+TILE_OVERLAP = 320
+"""Faces up to about this size are whole in one tile; larger ones are found at coarser scales."""
+
+MERGE_IOU = 0.4
+SAME_NOSE_DISTANCE = 0.25
+"""Detections are one face when their noses are nearer than this fraction of the larger width."""
+
+MAX_LEVEL_FACE_PX = 340
+"""Larger faces of a level are left to the next coarser one: YuNet takes their parts for faces."""
+
+PART_OVERLAP = 0.6
+SURE_CONFIDENCE = 0.85
+"""A less sure detection that lies in a larger and surer face by PART_OVERLAP is a part of it."""
+
+
+class YuNetDetector:
+    """Finds every face of a picture of any size.
+
+    Args:
+        model_path: face_detection_yunet_2023mar.onnx, see `load_detector`.
+        min_confidence: Detections below it are dropped, in [0, 1].
+
+    Source: Wu, Peng and Yu (2023), YuNet: a tiny millisecond-level face detector, through
+        `cv2.FaceDetectorYN`.
+    Deviations: the search runs over an image pyramid and, at fine scales, over tiles.
+    """
+
+    name = "yunet"
+
+    def __init__(self, model_path: Path, min_confidence: float = MIN_CONFIDENCE) -> None:
+        if not 0.0 < min_confidence < 1.0:
+            raise InputError(f"Expected a confidence between 0 and 1, got {min_confidence}.")
+        self._network = _create_network(model_path)
+        self._network.setScoreThreshold(min_confidence)
+        self._network.setNMSThreshold(MERGE_IOU)
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Detect the faces of one picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, both sides at least 16 pixels. Not modified.
+
+        Returns:
+            Faces by falling confidence, in pixels of this picture; empty when there are none.
+
+        Raises:
+            InputError: The picture has another shape, type, or is too small.
+        """
+        check_picture(image)
+        bgr = np.ascontiguousarray(image[:, :, ::-1])
+        *fine, coarsest = _scales(bgr.shape[:2])
+        rows = [*self._search(bgr, coarsest, max_face=np.inf)]
+        for scale in fine:
+            rows.extend(self._search(bgr, scale, max_face=MAX_LEVEL_FACE_PX))
+        return merge_faces([_row_to_face(row) for row in rows])
+
+    def _search(
+        self, bgr: NDArray[np.uint8], scale: float, *, max_face: float
+    ) -> Iterator[FloatArray]:
+        """Search one level of the pyramid; rows of 4 box, 10 landmark values and a confidence."""
+        height, width = (max(MIN_SIDE_PX, round(side * scale)) for side in bgr.shape[:2])
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        level = bgr if scale == 1 else cv2.resize(bgr, (width, height), interpolation=method)
+        ratio = np.array([bgr.shape[1] / width, bgr.shape[0] / height])
+        for top, left in _tiles((height, width)):
+            tile = np.ascontiguousarray(level[top : top + TILE, left : left + TILE])
+            self._network.setInputSize((tile.shape[1], tile.shape[0]))
+            _, found = self._network.detect(tile)
+            for row in np.empty((0, 15)) if found is None else found.astype(np.float64):
+                if not np.isfinite(row).all() or max(row[2:4]) > max_face:
+                    continue
+                if _is_cut(row, (top, left), tile.shape, (height, width)):
+                    continue
+                points = row[4:14].reshape(5, 2) + np.array([left, top])
+                size = row[2:4] * ratio
+                corner = (row[:2] + np.array([left, top])) * ratio
+                yield np.concatenate(
+                    [corner, size, ((points + 0.5) * ratio - 0.5).ravel(), row[14:]]
+                )
+
+
+def load_detector(
+    search_dirs: Iterable[Path] = (), *, min_confidence: float = MIN_CONFIDENCE
+) -> YuNetDetector:
+    """Load the default detector.
+
+    Args:
+        search_dirs: Folders to search before the default models folder.
+        min_confidence: See `YuNetDetector`.
+
+    Raises:
+        ModelFileError: The model file is missing or damaged.
+    """
+    return YuNetDetector(weights.find("yunet", search_dirs), min_confidence)
+
+
+def check_picture(image: NDArray[np.uint8]) -> None:
+    """Raise InputError unless this is an RGB picture of 8 bits that a detector can search."""
+    shape, kind = np.shape(image), getattr(image, "dtype", type(image).__name__)
+    if len(shape) != 3 or shape[2] != 3 or kind != np.uint8:
+        raise InputError(
+            "Expected an RGB picture of shape (H, W, 3) and type uint8, "
+            f"got {shape} of type {kind}."
+        )
+    if min(shape[:2]) < MIN_SIDE_PX:
+        raise InputError(
+            f"Expected a picture of at least {MIN_SIDE_PX} pixels on each side, "
+            f"got {shape[1]} x {shape[0]}."
+        )
+
+
+def _create_network(model_path: Path) -> cv2.FaceDetectorYN:
+    model = np.frombuffer(model_path.read_bytes(), dtype=np.uint8)
+    logging = cv2.utils.logging
+    level = logging.getLogLevel()
+    # OpenCV 5 writes a warning about compute targets that nobody here can act on.
+    logging.setLogLevel(logging.LOG_LEVEL_ERROR)
+    try:
+        return cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (320, 320))
+    finally:
+        logging.setLogLevel(level)
+
+
+def merge_faces(faces: Sequence[Face]) -> list[Face]:
+    """Keep one detection of every face: the most confident one.
+
+    Detections are one face when their boxes overlap strongly, their noses nearly coincide, or
+    an unsure one lies in a surer, larger one.
+
+    Returns:
+        Faces by falling confidence; equal confidences left to right.
+    """
+    if not faces:
+        return []
+    boxes = [[*face.bbox_xyxy[:2], face.width, face.height] for face in faces]
+    kept = cv2.dnn.NMSBoxes(boxes, [face.confidence for face in faces], 0.0, MERGE_IOU)
+    ordered = sorted(
+        (faces[int(index)] for index in kept), key=lambda f: (-f.confidence, f.bbox_xyxy)
+    )
+    merged: list[Face] = []
+    for face in ordered:
+        if not any(_is_same_nose(face, other) or _is_part(face, other) for other in merged):
+            merged.append(face)
+    return merged
+
+
+def _is_same_nose(first: Face, second: Face) -> bool:
+    distance = float(np.linalg.norm(first.landmarks5[2] - second.landmarks5[2]))
+    return distance < SAME_NOSE_DISTANCE * max(first.width, second.width)
+
+
+def _is_part(face: Face, whole: Face) -> bool:
+    left, top = np.maximum(face.bbox_xyxy[:2], whole.bbox_xyxy[:2])
+    right, bottom = np.minimum(face.bbox_xyxy[2:], whole.bbox_xyxy[2:])
+    shared = max(0.0, right - left) * max(0.0, bottom - top)
+    return (
+        face.confidence < SURE_CONFIDENCE
+        and face.area < whole.area
+        and shared > PART_OVERLAP * face.area
+    )
+
+
+def _scales(size: tuple[int, int]) -> list[float]:
+    """Scales of the pyramid, fine to coarse, factors of two."""
+    long_side = max(size)
+    scale = 2.0 if long_side < ENLARGE_BELOW else 1.0
+    while long_side * scale < COARSEST_LONG_SIDE:
+        scale *= 2.0
+    scales = [scale]
+    while long_side * scales[-1] / 2 >= COARSEST_LONG_SIDE:
+        scales.append(scales[-1] / 2)
+    return scales
+
+
+def _tiles(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Top-left corners of overlapping tiles that cover a level."""
+    starts = []
+    for side in size:
+        count = max(1, int(np.ceil((side - TILE_OVERLAP) / (TILE - TILE_OVERLAP))))
+        starts.append(
+            [
+                round(index * (side - TILE) / max(1, count - 1)) if count > 1 else 0
+                for index in range(count)
+            ]
+        )
+    return [(top, left) for top in starts[0] for left in starts[1]]
+
+
+def _is_cut(
+    row: FloatArray, corner: tuple[int, int], tile: tuple[int, ...], level: tuple[int, int]
+) -> bool:
+    """Tell whether a box touches a tile border that is not a border of the level."""
+    (top, left), (height, width) = corner, tile[:2]
+    x, y, box_width, box_height = row[:4]
+    return bool(
+        (x < 1 and left > 0)
+        or (y < 1 and top > 0)
+        or (x + box_width > width - 1 and left + width < level[1])
+        or (y + box_height > height - 1 and top + height < level[0])
+    )
+
+
+def _row_to_face(row: FloatArray) -> Face:
+    left, top, width, height = (float(value) for value in row[:4])
+    landmarks = row[4:14].reshape(5, 2)
+    return Face(
+        0, (left, top, left + width, top + height), landmarks, float(np.clip(row[14], 0.0, 1.0))
+    )

@@ -1,0 +1,115 @@
+"""Detector and recogniser from InsightFace model files that the user has placed.
+
+The files are for non-commercial use and are never shipped or fetched by this package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx2torch
+import torch
+from insightface.model_zoo import get_model
+from numpy.typing import NDArray
+
+from .. import weights
+from ..errors import ModelFileError
+from ..types import Face
+from .calibration import load_calibration
+from .detect import check_picture, merge_faces
+from .recognizers import ARC112, RecognizerSpec, TorchRecognizer
+
+LICENCE = "non-commercial (InsightFace model zoo)"
+DETECTOR_FILES = ("det_10g.onnx", "scrfd_10g_bnkps.onnx", "det_500m.onnx", "scrfd_500m_bnkps.onnx")
+INPUT_SIDES = (1280, 640, 320, 192)
+"""A face that fills the frame is found at 320 or 192 and mostly missed at 640."""
+
+_GREY = (127.5, 127.5, 127.5)
+ARCFACE_SPECS = {
+    "w600k_mbf.onnx": RecognizerSpec("arcface-w600k-mbf", "arcface", ARC112, _GREY, _GREY),
+    "w600k_r50.onnx": RecognizerSpec("arcface-w600k-r50", "arcface", ARC112, _GREY, _GREY),
+}
+
+
+class ScrfdDetector:
+    """SCRFD through the package insightface, at several input sizes (a `FaceDetector`).
+
+    Args:
+        model_path: An SCRFD file with five landmarks.
+        min_confidence: Detections below it are dropped, in [0, 1].
+
+    Source: Guo et al. (2022), Sample and Computation Redistribution for Face Detection.
+    """
+
+    name = "scrfd"
+    licence = LICENCE
+
+    def __init__(self, model_path: Path, min_confidence: float = 0.5) -> None:
+        self._network = get_model(str(model_path), providers=["CPUExecutionProvider"])
+        self._network.prepare(ctx_id=-1, det_thresh=min_confidence)
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Detect the faces of one picture; see `protocols.FaceDetector.detect`.
+
+        Raises:
+            InputError: The picture has another shape or type, or is too small.
+        """
+        check_picture(image)
+        bgr = np.ascontiguousarray(image[:, :, ::-1])
+        faces: list[Face] = []
+        for side in INPUT_SIDES:
+            boxes, landmarks = self._network.detect(bgr, input_size=(side, side))
+            for box, points in zip(boxes, landmarks, strict=True):
+                left, top, right, bottom, confidence = (float(value) for value in box)
+                faces.append(
+                    Face(
+                        0,
+                        (left, top, right, bottom),
+                        points.astype(np.float64),
+                        min(confidence, 1.0),
+                    )
+                )
+        return merge_faces(faces)
+
+
+def load_scrfd(folder: Path, *, min_confidence: float = 0.5) -> ScrfdDetector:
+    """Load the best SCRFD detector of a folder, such as the host's models/insightface.
+
+    Raises:
+        ModelFileError: The folder holds none.
+    """
+    return ScrfdDetector(_find_file(folder, DETECTOR_FILES), min_confidence)
+
+
+def load_arcface(folder: Path, device: torch.device | str = "cpu") -> TorchRecognizer:
+    """Load an ArcFace recogniser of a folder, with measured thresholds.
+
+    Raises:
+        ModelFileError: The folder holds none, or one whose thresholds were never measured.
+    """
+    path = _find_file(folder, tuple(ARCFACE_SPECS))
+    spec = ARCFACE_SPECS[path.name]
+    calibration = load_calibration(spec.name, weights.file_sha256(path))
+    return build_arcface(spec, path, calibration.thresholds).to(device)
+
+
+def build_arcface(
+    spec: RecognizerSpec, path: Path, thresholds: dict[float, float]
+) -> TorchRecognizer:
+    """Convert an ArcFace file to a recogniser with the given thresholds."""
+    with torch.inference_mode(False):
+        return TorchRecognizer(spec, onnx2torch.convert(onnx.load(str(path))), LICENCE, thresholds)
+
+
+def _find_file(folder: Path, names: tuple[str, ...]) -> Path:
+    """Find the first of these files in a folder or its subfolders (model packs)."""
+    for name in names:
+        for path in sorted(folder.rglob(name)) if folder.is_dir() else []:
+            return path
+    raise ModelFileError(
+        f"Expected one of {', '.join(names)} in {folder}, found none. "
+        "Place a file of the InsightFace model zoo "
+        "there (non-commercial use), or use the default detector and recognisers."
+    )
