@@ -1,0 +1,1 @@
+"""What was achieved: similarity of faces, difference of pictures, and the report of both."""

@@ -1,0 +1,152 @@
+"""Differences between two pictures that need no network: PSNR, SSIM, largest change."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from ..errors import InputError
+
+WINDOW_RADIUS_PX = 5
+"""Of SSIM's Gaussian window: 1.5 pixels wide, cut at 3.5 times that."""
+
+MIN_SIDE_PX = 2 * WINDOW_RADIUS_PX + 1
+
+Picture = NDArray[np.uint8]
+Region = NDArray[np.bool_]
+
+
+def compute_psnr(original: Picture, changed: Picture, region: Region) -> float | None:
+    """Compute the peak signal-to-noise ratio in a region.
+
+    Args:
+        original: (H, W, 3) uint8.
+        changed: (H, W, 3) uint8.
+        region: (H, W) bool, the pixels that count.
+
+    Returns:
+        Decibels; infinity when nothing differs; None for an empty region.
+    """
+    check_pair(original, changed, region)
+    if not region.any():
+        return None
+    before, after = original[region], changed[region]
+    if np.array_equal(before, after):
+        return math.inf
+    return float(peak_signal_noise_ratio(before, after, data_range=255))
+
+
+def compute_ssim(original: Picture, changed: Picture, region: Region) -> float | None:
+    """Compute the mean structural similarity in a region; see `compute_ssim_map`.
+
+    Args:
+        original: (H, W, 3) uint8, both sides at least 11 pixels.
+        changed: (H, W, 3) uint8.
+        region: (H, W) bool, the pixels that count.
+
+    Returns:
+        Mean in [-1, 1], 1 when nothing differs; None for an empty region.
+    """
+    check_pair(original, changed, region)
+    return mean_inside(compute_ssim_map(original, changed), region)
+
+
+def compute_ssim_map(original: Picture, changed: Picture) -> NDArray[np.float32]:
+    """Compute the structural similarity around every pixel, averaged over the channels.
+
+    Windows at the rim of a region see beyond it. Where a whole window is equal in both
+    pictures the value is 1 by definition, so only the surroundings of differences are computed.
+
+    Args:
+        original: (H, W, 3) uint8, both sides at least 11 pixels.
+        changed: (H, W, 3) uint8.
+
+    Returns:
+        (H, W) float32 in [-1, 1].
+
+    Source: Wang, Bovik, Sheikh and Simoncelli (2004), Image quality assessment: from error
+        visibility to structural similarity, with their Gaussian window, through scikit-image.
+    """
+    values = np.ones(original.shape[:2], dtype=np.float32)
+    differs = (original != changed).any(axis=2)
+    if not differs.any():
+        return values
+    part = bounding_box(differs, margin=3 * WINDOW_RADIUS_PX)
+    maps = [
+        structural_similarity(
+            before.astype(np.float32),
+            after.astype(np.float32),
+            data_range=255,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            full=True,
+        )[1]
+        for before, after in zip(np.moveaxis(original[part], 2, 0), np.moveaxis(changed[part], 2, 0), strict=True)
+    ]
+    values[part] = np.mean(maps, axis=0)
+    return values
+
+
+def mean_inside(values: NDArray[np.float32], region: Region) -> float | None:
+    """Average a map (H, W) over a region; None for an empty one."""
+    return float(values[region].mean(dtype=np.float64)) if region.any() else None
+
+
+def compute_max_difference(original: Picture, changed: Picture, region: Region) -> int | None:
+    """Return the largest change of any value in a region, 0 to 255; None for an empty region."""
+    check_pair(original, changed, region)
+    if not region.any():
+        return None
+    return int(np.abs(original[region].astype(np.int16) - changed[region].astype(np.int16)).max())
+
+
+def changed_region(original: Picture, changed: Picture, mask: NDArray[np.floating] | None) -> Region:
+    """Return the pixels (H, W) that were allowed to change, or that did when no mask is known.
+
+    Args:
+        original: (H, W, 3) uint8.
+        changed: (H, W, 3) uint8.
+        mask: (H, W) in [0, 1]; any value above 0 allows a change.
+
+    Raises:
+        InputError: The mask has another size or other values.
+    """
+    if mask is None:
+        return (original != changed).any(axis=2)
+    if mask.shape != original.shape[:2]:
+        raise InputError(
+            f"Expected a mask of the picture's size, (height, width) {original.shape[:2]}, got {mask.shape}. "
+            "Draw it on the picture it belongs to."
+        )
+    if not (mask.min() >= 0 and mask.max() <= 1):
+        raise InputError(f"Expected mask values in [0, 1], got {mask.min():.3g} to {mask.max():.3g}.")
+    return mask > 0
+
+
+def bounding_box(region: Region, margin: int = 0) -> tuple[slice, slice]:
+    """Return the rows and columns that hold a region that is not empty, with a margin inside the picture."""
+    slices = []
+    for axis, length in enumerate(region.shape):
+        used = np.flatnonzero(region.any(axis=1 - axis))
+        slices.append(slice(max(0, int(used[0]) - margin), min(length, int(used[-1]) + 1 + margin)))
+    return slices[0], slices[1]
+
+
+def check_pair(original: Picture, changed: Picture, region: Region) -> None:
+    """Raise InputError unless these are two 8-bit pictures and a region of one size."""
+    for picture in (original, changed):
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+            raise InputError(f"Expected RGB pictures (H, W, 3) of type uint8, got {picture.shape}, {picture.dtype}.")
+    if original.shape != changed.shape:
+        raise InputError(
+            f"Expected two pictures of one size, got {original.shape[1]} x {original.shape[0]} and "
+            f"{changed.shape[1]} x {changed.shape[0]}. Compare the protected picture before it is resized or cropped."
+        )
+    if region.shape != original.shape[:2] or region.dtype != np.bool_:
+        raise InputError(f"Expected a region {original.shape[:2]} of type bool, got {region.shape}, {region.dtype}.")
+    if min(original.shape[:2]) < MIN_SIDE_PX:
+        raise InputError(f"Expected pictures of at least {MIN_SIDE_PX} pixels on each side, got {original.shape[:2]}.")
