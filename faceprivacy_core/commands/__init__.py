@@ -1,0 +1,36 @@
+"""The command `faceprivacy`: protect pictures, fetch model files, measure what was achieved."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ..errors import FacePrivacyError
+from . import anonymize, models, report
+from .console import say
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Words after the program's name; None takes them from the process.
+
+    Returns:
+        Exit status: 0 done, 1 could not be done (the reason is on the error stream), 130 stopped.
+    """
+    parser = argparse.ArgumentParser(prog="faceprivacy", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    anonymize.add_parser(commands)
+    models.add_parser(commands)
+    report.add_parser(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except FacePrivacyError as error:
+        say(str(error), sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        say("Stopped.", sys.stderr)
+        return 130

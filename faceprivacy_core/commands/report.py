@@ -1,0 +1,90 @@
+"""`faceprivacy report`: compare a protected picture with its original."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .console import say
+
+if TYPE_CHECKING:
+    from ..metrics.report import FaceResult
+
+
+def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse does not name this type
+    """Add `report` to the command line."""
+    parser = commands.add_parser(
+        "report",
+        help="compare a protected picture with its original",
+        description="Measures whether recognisers still find the same person. Writes DIR/NAME.report.json and "
+        "DIR/NAME.report.png, NAME being that of the protected picture.",
+    )
+    parser.add_argument("original", type=Path, metavar="ORIGINAL", help="the picture before")
+    parser.add_argument("protected", type=Path, metavar="PROTECTED", help="the picture after, of the same size")
+    parser.add_argument("--mask", type=Path, help="picture that is black where nothing was meant to change")
+    parser.add_argument(
+        "--seen",
+        metavar="NAMES",
+        help="recognisers the method used, separated by commas; '' for none (default: the methods' default ones)",
+    )
+    parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="folder for the report (default: here)")
+    parser.add_argument("--models", type=Path, action="append", default=[], metavar="DIR", help="further models folder")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the report as JSON and as a picture, and say what it found; 0 when both are written.
+
+    Raises:
+        InputError: A file is not a picture, sizes differ, a name is unknown, or the folder is not writable.
+        NoFaceError: The original has no face.
+        ModelFileError: A model file is missing.
+    """
+    # torch and OpenCV take seconds to load; `faceprivacy models` must not wait for them.
+    from PIL import Image
+
+    from ..faces.detect import load_detector
+    from ..faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
+    from ..metrics.draw import draw_report
+    from ..metrics.perceptual import load_perceptual
+    from ..metrics.report import compute_report
+    from .pictures import read_mask, read_picture
+
+    original, protected = read_picture(options.original), read_picture(options.protected)
+    mask = None if options.mask is None else read_mask(options.mask)
+    seen = DEFAULT_SURROGATES if options.seen is None else split_names(options.seen)
+    names = tuple(dict.fromkeys([*seen, *DEFAULT_SURROGATES, *DEFAULT_HELD_OUT]))
+    recognizers = load_ensemble(names, options.models)
+    report = compute_report(
+        original, protected, load_detector(options.models), recognizers,
+        seen=seen, mask=mask, perceptual=load_perceptual(options.models),
+    )  # fmt: skip
+    name = options.protected.stem
+    text, picture = (options.out / f"{name}.report.{kind}" for kind in ("json", "png"))
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        text.write_text(json.dumps(report.to_json_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        Image.fromarray(draw_report(report, original, protected)).save(picture)
+    except OSError as error:
+        reason = error.strerror or "an unknown failure"
+        raise InputError(f"Expected to write to {options.out}, got: {reason}. Name another with --out.") from error
+    for face in report.faces:
+        say(describe_face(face))
+    say(f"Written: {text}, {picture}")
+    return 0
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Split names at commas; spaces and repetitions do not count."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def describe_face(face: FaceResult) -> str:
+    """Say in one line who recognises a face, the lenient threshold included."""
+    possible = [item for item in face.recognizers if item.is_verified(0.01)]
+    by = [item.name if item.is_verified(0.001) else f"{item.name} (possibly)" for item in possible]
+    verdict = f"recognised by {', '.join(by)}" if by else f"not recognised by any of {len(face.recognizers)}"
+    return f"Face {face.index}: {verdict}{'' if face.detected_after else '; no face is found there any more'}"
