@@ -60,6 +60,12 @@ class AnonymizeSettings:
     def __post_init__(self) -> None:
         if self.variants < 1:
             raise InputError(f"Expected at least one variant, got {self.variants}.")
+        if not 0.0 < self.noise <= 1.0:
+            raise InputError(f"Expected noise above 0 and at most 1, got {self.noise}.")
+        if not 0.0 < self.switch < 1000.0:
+            raise InputError(f"Expected a switch between timesteps 0 and 1000, got {self.switch}.")
+        if self.strength < 0.0 or self.diversity < 0.0:
+            raise InputError(f"Expected strength and diversity >= 0, got {self.strength} and {self.diversity}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,142 @@
+"""The whole anonymising path on the built-in model with a recogniser a person can compute."""
+
+import pytest
+import torch
+
+from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces, regeneration_mask
+from faceprivacy_core.builtin.model import FaceModel, load_face_model
+from faceprivacy_core.errors import InputError, NoFaceError
+from faceprivacy_core.masks import MaskSettings, Region
+from faceprivacy_core.types import Faces
+from tests.support.faces import synthetic_face
+from tests.support.recognizer import ProjectionRecognizer
+
+RECOGNIZERS = (ProjectionRecognizer("a", 0), ProjectionRecognizer("b", 1))
+QUICK = {"steps": 5, "noise": 0.6}
+LEVEL = 1.0 / 255.0
+
+
+@pytest.fixture(scope="module")
+def model() -> FaceModel:
+    return load_face_model()
+
+
+def pictures(count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(5)
+    coarse = torch.rand(count, 3, 12, 16, generator=generator)
+    return torch.nn.functional.interpolate(coarse, (180, 240), mode="bilinear").round(decimals=3)
+
+
+def faces_in(count: int) -> Faces:
+    return Faces(tuple(synthetic_face(110 + 8 * i, 90, 130, image_index=i) for i in range(count)), count, 180, 240)
+
+
+def run(model: FaceModel, count: int = 1, **settings: object) -> torch.Tensor:
+    chosen = AnonymizeSettings(**(QUICK | settings))
+    return anonymize_faces(pictures(count), faces_in(count), model, RECOGNIZERS, chosen).images
+
+
+def test_the_face_changes_and_the_rest_does_not(model: FaceModel):
+    result = anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings(**QUICK))
+    outside = (result.mask == 0).expand_as(result.images)
+    assert torch.equal(result.images[outside], pictures(1)[outside])
+    inside = (result.mask > 0.9).expand_as(result.images)
+    assert float((result.images[inside] - pictures(1)[inside]).abs().mean()) > 0.02
+    assert 0.0 <= float(result.images.min()) <= float(result.images.max()) <= 1.0
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(model: FaceModel):
+    assert torch.equal(run(model, seed=3), run(model, seed=3))
+    assert not torch.equal(run(model, seed=3), run(model, seed=4))
+
+
+def test_global_random_state_plays_no_part(model: FaceModel):
+    torch.manual_seed(1)
+    first = run(model)
+    torch.manual_seed(2)
+    assert torch.equal(first, run(model))
+
+
+def test_a_batch_of_four_equals_four_single_runs(model: FaceModel):
+    batch = run(model, count=4)
+    for index in range(4):
+        alone = Faces((synthetic_face(110 + 8 * index, 90, 130),), 1, 180, 240)
+        settings = AnonymizeSettings(**QUICK)
+        single = anonymize_faces(pictures(4)[index : index + 1], alone, model, RECOGNIZERS, settings).images
+        assert float((batch[index] - single[0]).abs().max()) <= LEVEL
+
+
+def test_variants_of_one_face_differ(model: FaceModel):
+    both = run(model, variants=2)
+    assert both.shape[0] == 2
+    assert not torch.equal(both[0], both[1])
+
+
+def test_two_faces_of_one_picture_get_noise_of_their_own(model: FaceModel):
+    picture = torch.full((1, 3, 180, 240), 0.5)
+    faces = Faces((synthetic_face(60, 90, 90), synthetic_face(180, 90, 90)), 1, 180, 240)
+    result = anonymize_faces(picture, faces, model, RECOGNIZERS, AnonymizeSettings(**QUICK)).images
+    assert not torch.allclose(result[..., 15:105], result[..., 135:225], atol=0.02)
+
+
+def test_guidance_lowers_similarity_and_strength_zero_runs_without_recognisers(model: FaceModel):
+    free = anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings(**QUICK, strength=0.0))
+    pushed = anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings(**QUICK, strength=1.0))
+    assert free.energies == ()
+    assert len(pushed.energies) == 3
+    assert pushed.energies[-1] < pushed.energies[0]
+
+
+def test_the_network_is_called_once_per_step(model: FaceModel):
+    before = model.denoiser.evaluations
+    run(model, count=2, variants=2)
+    assert model.denoiser.evaluations - before == 3
+
+
+def test_no_gradient_is_left_on_any_network(model: FaceModel):
+    run(model)
+    networks = (model.denoiser.unet, model.autoencoder, model.token_head)
+    assert all(p.grad is None and not p.requires_grad for network in networks for p in network.parameters())
+
+
+def test_cancelling_stops_at_once(model: FaceModel):
+    class StoppedError(Exception):
+        pass
+
+    def stop(step: int, total: int, preview: object = None) -> None:
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings(**QUICK), progress=stop)
+
+
+def test_progress_counts_every_step(model: FaceModel):
+    seen = []
+    anonymize_faces(
+        pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings(**QUICK),
+        progress=lambda step, total, preview=None: seen.append((step, total, tuple(preview.shape))),
+    )  # fmt: skip
+    assert seen == [(1, 3, (1, 4, 16, 16)), (2, 3, (1, 4, 16, 16)), (3, 3, (1, 4, 16, 16))]
+
+
+@pytest.mark.parametrize("region", list(Region))
+def test_every_region_fits_into_the_crop(model: FaceModel, region: Region):
+    assert torch.isfinite(run(model, mask=MaskSettings(region=region))).all()
+
+
+def test_the_regeneration_mask_covers_every_touched_pixel():
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 20:40, 20:40] = 0.01
+    wide = regeneration_mask(mask)
+    assert bool((wide[mask > 0] == 1).all())
+    assert set(wide.unique().tolist()) == {0.0, 1.0}
+
+
+def test_a_picture_without_a_face_is_refused(model: FaceModel):
+    with pytest.raises(NoFaceError):
+        anonymize_faces(pictures(1), Faces((), 1, 180, 240), model, RECOGNIZERS, AnonymizeSettings())
+
+
+def test_no_variant_is_refused():
+    with pytest.raises(InputError, match="variant"):
+        AnonymizeSettings(variants=0)
