@@ -5,8 +5,8 @@ from typing_extensions import override
 
 from ._host import register_models_folder
 from .builtin import LoadBuiltinFaceModel
-from .evaluate import PrivacyReport
 from .crops import FaceCrop, FacePaste
+from .evaluate import PrivacyReport
 from .faces import FaceMask, LoadFaceRecognizers
 from .guidance import EnergyGuidance
 from .inversion import MsiInversion

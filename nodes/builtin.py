@@ -144,7 +144,7 @@ class _BuiltinVae(comfy.sd.VAE):
 
     def __init__(self, autoencoder: FaceAutoencoder) -> None:
         stand_in = comfy.sd.comfy.taesd.taesd.TAESD(latent_channels=autoencoder.latent_mean.shape[0])
-        super().__init__(sd={key: value for key, value in stand_in.state_dict().items()}, dtype=torch.float32)
+        super().__init__(sd=dict(stand_in.state_dict()), dtype=torch.float32)
         self.first_stage_model = autoencoder
         self.patcher = comfy.model_patcher.ModelPatcher(
             autoencoder, load_device=self.device, offload_device=comfy.model_management.vae_offload_device()

@@ -6,6 +6,7 @@ import comfy.sample
 import comfy.samplers
 import torch
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..faceprivacy_core.diffusion.inversion import Inversion, invert_euler
 from ..faceprivacy_core.diffusion.schedules import ddim_sigmas
@@ -71,7 +72,8 @@ class MsiInversion(io.ComfyNode):
             stages = face_encoder.encode_tokens(crops.clone())[None]
         inversion = FaceInversion(stages, face_encoder.empty_tokens(), face_encoder.model_name)
         if not noise_map:
-            return io.NodeOutput(inversion, {"samples": torch.zeros_like(vae.encode(image))}, 0.0)
+            blocked = ExecutionBlocker("MSI Inversion computed no noise map: switch 'noise_map' on to use this output.")
+            return io.NodeOutput(inversion, blocked, blocked)
         result, samples = invert_in_host(model, vae.encode(image), inversion, steps, iterations)
         return io.NodeOutput(inversion, {"samples": samples}, result.residual)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ def invert_euler(
     rising = sigmas.flip(0).tolist()
     x, slope = x0, None
     residuals = []
-    for i, (sigma_low, sigma) in enumerate(zip(rising[:-1], rising[1:], strict=True)):
+    for i, (sigma_low, sigma) in enumerate(pairwise(rising)):
         step = sigma - sigma_low
         guess = x if slope is None or iterations == 0 else x + step * slope
         x, slope, residual = _solve_step(model, x, guess, sigma, step, cond, iterations)

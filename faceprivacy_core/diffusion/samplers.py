@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ def sample_euler(
     Source: Song et al. (2021), DDIM, eq. 12 with eta 0; Karras et al. (2022), Algorithm 1.
     """
     _check_falling(sigmas)
-    for i, (sigma, sigma_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised = model(x, sigma, cond)
         if edit_denoised is not None:
             denoised = edit_denoised(denoised, sigma, sigma_next)

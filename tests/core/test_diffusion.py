@@ -1,5 +1,7 @@
 """Schedules, sampler and inversion: laws and closed forms."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -65,7 +67,7 @@ def test_euler_converges_with_first_order():
     for steps in (40, 80, 160, 320):
         sigmas = torch.linspace(10.0, 0.5, steps + 1, dtype=torch.float64)
         errors.append(float((sample_euler(model, x, sigmas, None) - model.exact(x, 10.0, 0.5)).abs()))
-    orders = [torch.log2(torch.tensor(a / b)).item() for a, b in zip(errors[:-1], errors[1:], strict=True)]
+    orders = [torch.log2(torch.tensor(a / b)).item() for a, b in pairwise(errors)]
     assert all(0.9 < order < 1.1 for order in orders), (errors, orders)
 
 

@@ -1,5 +1,7 @@
 """Energies and the guided update: laws, finite differences, the paper's rule."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -153,7 +155,7 @@ def test_step_strength_adds_up_to_the_same_for_every_step_count():
     for steps in (25, 50, 100):
         sigmas = ddim_sigmas(SCHEDULE, steps).tolist()
         guidance = make_guidance(1.0)
-        totals.append(sum(guidance.step_strength(a, b) for a, b in zip(sigmas[:-1], sigmas[1:], strict=True)))
+        totals.append(sum(guidance.step_strength(a, b) for a, b in pairwise(sigmas)))
     assert max(totals) / min(totals) < 1.05
     inner = make_guidance(1.0).step_strength(float(SCHEDULE.sigmas[601]), float(SCHEDULE.sigmas[581]))
     assert inner == pytest.approx(1.0, rel=1e-6)
