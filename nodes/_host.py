@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from torch import Tensor, nn
 
 from ..faceprivacy_core.diffusion.schedules import NoiseSchedule
 from ..faceprivacy_core.errors import UnsupportedModelError
+from ..faceprivacy_core.protocols import FaceDetector, FaceRecognizer
 from ..faceprivacy_core.weights import default_models_dir
 
 MODELS_FOLDER = "faceprivacy"
+
+logger = logging.getLogger(__name__)
 
 
 def register_models_folder() -> None:
@@ -33,6 +37,22 @@ def register_models_folder() -> None:
 def model_dirs() -> list[Path]:
     """Return the folders in which this pack's model files are searched."""
     return [Path(path) for path in folder_paths.get_folder_paths(MODELS_FOLDER)]
+
+
+def load_insightface_detector(min_confidence: float) -> FaceDetector:
+    """Load SCRFD from the host's models/insightface, where the user has placed it."""
+    from ..faceprivacy_core.faces.insightface_models import load_scrfd
+
+    return load_scrfd(Path(folder_paths.models_dir) / "insightface", min_confidence=min_confidence)
+
+
+def load_insightface_recognizer() -> FaceRecognizer:
+    """Load ArcFace from the host's models/insightface, where the user has placed it."""
+    from ..faceprivacy_core.faces.insightface_models import load_arcface
+
+    recognizer = load_arcface(Path(folder_paths.models_dir) / "insightface", compute_device())
+    logger.warning("%s: licence of the weights: %s", recognizer.name, recognizer.licence)
+    return recognizer
 
 
 def compute_device() -> torch.device:

@@ -20,6 +20,8 @@ from . import _convert, _host
 from ._types import FacesType, RecognizersType
 
 ENSEMBLES = {"surrogates": DEFAULT_SURROGATES, "held out": DEFAULT_HELD_OUT}
+INSIGHTFACE = "insightface (non-commercial)"
+DETECTORS = ["yunet", INSIGHTFACE]
 
 
 class NoFacePolicy(str, Enum):
@@ -47,7 +49,7 @@ class LoadFaceRecognizers(io.ComfyNode):
             search_aliases=["arcface", "facenet", "face recognition", "insightface"],
             inputs=[
                 io.Combo.Input(
-                    "recognizers", options=[*ENSEMBLES, *RECOGNIZER_NAMES],
+                    "recognizers", options=[*ENSEMBLES, *RECOGNIZER_NAMES, INSIGHTFACE],
                     tooltip="Surrogates: permissive licences, for guidance. Held out: never seen by the methods, for reports.",
                 ),
                 RecognizersType.Input("add_to", optional=True, tooltip="Further recognisers to put before these."),
@@ -57,6 +59,8 @@ class LoadFaceRecognizers(io.ComfyNode):
 
     @classmethod
     def execute(cls, recognizers: str, add_to: tuple[FaceRecognizer, ...] = ()) -> io.NodeOutput:
+        if recognizers == INSIGHTFACE:
+            return io.NodeOutput((*add_to, _host.load_insightface_recognizer()))
         present = {recognizer.name for recognizer in add_to}
         names = [name for name in ENSEMBLES.get(recognizers, (recognizers,)) if name not in present]
         loaded = load_ensemble(names, _host.model_dirs(), _host.compute_device()) if names else ()
@@ -103,6 +107,10 @@ class FaceMask(io.ComfyNode):
                     "confidence", default=0.6, min=0.05, max=0.95, step=0.05, advanced=True,
                     tooltip="Detections below this confidence are dropped. Lower finds more faces and more mistakes.",
                 ),
+                io.Combo.Input(
+                    "detector", options=DETECTORS, default=DETECTORS[0], advanced=True,
+                    tooltip="YuNet (MIT), or the SCRFD model you placed in models/insightface (non-commercial use only).",
+                ),
                 io.Image.Input("reference", optional=True, tooltip="Photos of the people the reference rules mean."),
                 RecognizersType.Input("recognizers", optional=True, tooltip="Needed by the reference rules only."),
             ],
@@ -117,15 +125,19 @@ class FaceMask(io.ComfyNode):
     @classmethod
     def execute(
         cls, image: io.Image.Type, region: str, grow: float, feather: float, which: str, numbers: str, order: str,
-        on_no_face: str, confidence: float, reference: io.Image.Type | None = None,
+        on_no_face: str, confidence: float, detector: str, reference: io.Image.Type | None = None,
         recognizers: tuple[FaceRecognizer, ...] = (),
     ) -> io.NodeOutput:  # fmt: skip
         images = _convert.image_to_core(image)
         pictures = [_convert.image_to_uint8(one) for one in images]
         references = [] if reference is None else [_convert.image_to_uint8(one) for one in _convert.image_to_core(reference)]
         selection = Selection(Which(which), Order(order), parse_numbers(numbers) if which == Which.BY_NUMBER else ())
-        detector = load_detector(_host.model_dirs(), min_confidence=confidence)
-        faces = detect_faces(pictures, detector, selection, recognizers=recognizers, references=references)
+        finder = (
+            _host.load_insightface_detector(confidence)
+            if detector == INSIGHTFACE
+            else load_detector(_host.model_dirs(), min_confidence=confidence)
+        )
+        faces = detect_faces(pictures, finder, selection, recognizers=recognizers, references=references)
         empty = [index for index in range(len(pictures)) if not faces.of_image(index)]
         if empty and on_no_face == NoFacePolicy.ERROR:
             raise NoFaceError(
