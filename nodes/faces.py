@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from numpy.typing import NDArray
 
 from ..faceprivacy_core.errors import InputError, NoFaceError
-from ..faceprivacy_core.faces.detect import load_detector
+from ..faceprivacy_core.faces.detect import MIN_CONFIDENCE, load_detector
 from ..faceprivacy_core.faces.preview import draw_numbers
 from ..faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, RECOGNIZER_NAMES, load_ensemble
 from ..faceprivacy_core.faces.select import Order, Selection, Which, detect_faces, parse_numbers
@@ -104,7 +104,7 @@ class FaceMask(io.ComfyNode):
                     tooltip="Picture without a chosen face: stop with an error, let it pass unchanged, or blur all of it.",
                 ),
                 io.Float.Input(
-                    "confidence", default=0.6, min=0.05, max=0.95, step=0.05, advanced=True,
+                    "confidence", default=MIN_CONFIDENCE, min=0.05, max=0.95, step=0.05, advanced=True,
                     tooltip="Detections below this confidence are dropped. Lower finds more faces and more mistakes.",
                 ),
                 io.Combo.Input(
