@@ -13,7 +13,7 @@ from .console import say
 REGIONS = ("inner face", "face with neck and ears", "whole head")
 
 
-def add_parser(commands: Any) -> None:  # noqa: ANN401 (argparse has no public type for it)
+def add_parser(commands: Any) -> None:
     """Add this command to the program's parser."""
     parser = commands.add_parser(
         "anonymize",

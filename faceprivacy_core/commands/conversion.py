@@ -64,7 +64,7 @@ class _ModuleUnpickler(pickle.Unpickler):
     )
     _modules = ("torch.nn.modules.", "torch.nn.parallel.", "models.network_def.")
 
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - the signature of pickle
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self._allowed:
             return self._allowed[module, name]
         if module.startswith(self._modules):
@@ -144,7 +144,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         }
     )
 
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - the signature of pickle
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self._allowed:
             return self._allowed[module, name]
         raise ModelFileError(f"Expected a checkpoint of numpy arrays, got {module}.{name} in it.")

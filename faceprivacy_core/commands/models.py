@@ -16,7 +16,7 @@ from ..weights import WeightsFile
 from .console import say
 
 
-def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse does not name this type
+def add_parser(commands: Any) -> None:
     """Add `models get` and `models list` to the command line."""
     parser = commands.add_parser("models", help="list or fetch the model files")
     actions = parser.add_subparsers(required=True, metavar="ACTION")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..metrics.report import FaceResult
 
 
-def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse does not name this type
+def add_parser(commands: Any) -> None:
     """Add `report` to the command line."""
     parser = commands.add_parser(
         "report",

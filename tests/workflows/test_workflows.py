@@ -1,0 +1,88 @@
+"""Every workflow of the repository fits the host; those on the built-in model give a picture."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from devtools.client import ComfyClient
+from devtools.paths import SAMPLE_PHOTO, WORKFLOWS
+from devtools.pictures import named_pictures, provide_pictures
+from devtools.workflow import load_workflow, to_prompt, type_problems
+
+FILES = sorted(WORKFLOWS.glob("*.json"))
+RUNNABLE = [path for path in FILES if not path.stem.endswith("_sd15")]
+RUN_LIMIT_S = 1200.0
+ABSOLUTE_PATH = re.compile(r"(?:^|[\s\"'=:])(?:/[\w.-]+){2,}|[A-Za-z]:[\\/]|^~/|\\\\\w")
+KEY_WORDS = re.compile(r"AGE-SECRET|BEGIN [A-Z ]*PRIVATE|\bsk-|\bhf_|\bghp_|\bAKIA")
+KEY_LIKE = re.compile(r"[0-9a-fA-F]{32,}|(?=[^/]*\d)(?=[^/]*[A-Z])(?=[^/]*[a-z])[\w+=-]{40,}")
+
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def test_there_are_workflows() -> None:
+    assert FILES
+    assert RUNNABLE
+
+
+@each_file
+def test_workflow_holds_no_absolute_path_and_no_key(path: Path) -> None:
+    texts = [text for node in load_workflow(path)["nodes"] for text in _texts(node)]
+    assert texts
+    plain = [re.sub(r"https?://\S+", "", text) for text in texts]
+    assert [text for text in plain if ABSOLUTE_PATH.search(text)] == []
+    assert [text for text in plain if KEY_WORDS.search(text) or KEY_LIKE.search(text)] == []
+
+
+@each_file
+def test_workflow_fits_the_nodes_of_the_host(path: Path, object_info: dict[str, Any]) -> None:
+    prompt = to_prompt(load_workflow(path), object_info)
+    assert any(node["class_type"].startswith("FacePrivacy_") for node in prompt.values())
+    assert any(object_info[node["class_type"]]["output_node"] for node in prompt.values())
+    json.dumps(prompt)
+
+
+@each_file
+def test_links_of_the_workflow_join_equal_types(path: Path, object_info: dict[str, Any]) -> None:
+    assert type_problems(load_workflow(path), object_info) == []
+
+
+@each_file
+def test_pictures_of_the_workflow_are_samples(path: Path, object_info: dict[str, Any]) -> None:
+    names = named_pictures(to_prompt(load_workflow(path), object_info), object_info).values()
+    assert [name for name in names if not (SAMPLE_PHOTO.parent / name).is_file()] == []
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
+def test_workflow_gives_a_picture(
+    path: Path, client: ComfyClient, object_info: dict[str, Any]
+) -> None:
+    prompt = to_prompt(load_workflow(path), object_info)
+    provide_pictures(client, prompt, object_info)
+    outcome = client.run(prompt, timeout_s=RUN_LIMIT_S)
+    images = [image for output in outcome.outputs.values() for image in output.get("images", [])]
+    assert images
+    for image in images:
+        with Image.open(io.BytesIO(client.fetch(image))) as picture:
+            low, high = picture.convert("L").getextrema()
+        assert low < high, f"{image['filename']} shows one colour only."
