@@ -96,7 +96,7 @@ def invert_in_host(
             _host.check_interrupted()
             return model_k(x, torch.full((x.shape[0],), sigma, device=x.device), **extra_args)
 
-        progress = _host.HostProgress(steps)
+        progress = _host.HostProgress(len(sigmas) - 1)
         results.append(invert_euler(denoise, x, sigmas, None, iterations=iterations, progress=progress))
         return results[0].noise
 

@@ -18,7 +18,10 @@ from ._types import InversionType
 PRESETS = ["anonymise", "recover"]
 
 GAP = 1e-6
-"""Distance in percent between neighbouring ranges: the host counts both ends as inside."""
+"""Fraction by which a range reaches past its last timestep, and by which the next begins after that.
+
+The host counts both ends as inside and computes levels in float32, so without the first gap the
+boundary level may lie outside both ranges, and without the second inside both."""
 
 
 class EmbeddingSchedule(io.ComfyNode):
@@ -105,5 +108,5 @@ def to_conditioning(inversion: FaceInversion, schedule: StageSchedule) -> list:
 def percent_range(high: float, low: float) -> dict[str, float]:
     """Translate timesteps low <= t < high into the host's start and end percent."""
     last = TRAIN_STEPS - 1
-    start = 0.0 if high >= TRAIN_STEPS else 1.0 - high / last + GAP
-    return {"start_percent": start, "end_percent": 1.0 if low <= 0 else 1.0 - low / last}
+    start = 0.0 if high >= TRAIN_STEPS else 1.0 - high / last + 2 * GAP
+    return {"start_percent": start, "end_percent": 1.0 if low <= 0 else 1.0 - low / last + GAP}

@@ -88,7 +88,10 @@ class NoiseSchedule:
 
 
 def ddim_timesteps(steps: int, train_steps: int = TRAIN_STEPS) -> Tensor:
-    """Return the rising DDIM grid 1, 1 + T//S, ... of S = `steps` timesteps.
+    """Return the rising DDIM grid 1, 1 + T//S, ... below T for S = `steps`.
+
+    The stride is a whole number, so the grid has more than S timesteps when S does not divide
+    T (31 for S = 30, T = 1000), and T - 1 for S = T. The host's `ddim_uniform` is the same.
 
     Source: Song et al. (2021), DDIM, as gridded by the latent-diffusion release.
 
@@ -97,7 +100,7 @@ def ddim_timesteps(steps: int, train_steps: int = TRAIN_STEPS) -> Tensor:
     """
     if not 1 <= steps <= train_steps:
         raise InputError(f"Expected 1 to {train_steps} sampling steps, got {steps}.")
-    return (1 + torch.arange(steps) * (train_steps // steps)).clamp(max=train_steps - 1)
+    return torch.arange(1, train_steps, train_steps // steps)
 
 
 def ddim_sigmas(schedule: NoiseSchedule, steps: int, strength: float = 1.0) -> Tensor:
@@ -109,10 +112,11 @@ def ddim_sigmas(schedule: NoiseSchedule, steps: int, strength: float = 1.0) -> T
         strength: Part of the grid to use, counted from the clean end, in (0, 1].
 
     Returns:
-        (n + 1,) float64 with n = round(strength * steps), at least 1; the first value is
-        the level at which sampling starts, the last is 0.
+        (n + 1,) float64 with n = round(strength * length of the grid), at least 1; the first
+        value is the level at which sampling starts, the last is 0.
     """
     if not 0.0 < strength <= 1.0:
         raise InputError(f"Expected a strength above 0 and at most 1, got {strength}.")
-    timesteps = ddim_timesteps(steps, len(schedule))[: max(1, round(strength * steps))]
+    grid = ddim_timesteps(steps, len(schedule))
+    timesteps = grid[: max(1, round(strength * len(grid)))]
     return torch.cat([schedule.sigmas[timesteps].flip(0), torch.zeros(1, dtype=torch.float64)])

@@ -1,0 +1,366 @@
+"""Energy Guidance inside the host: gradients in inference mode, frozen weights, and the core's own result."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devtools.paths import SAMPLE_PHOTO
+from tests.support import graphs
+from tests.support.recognizer import ProjectionRecognizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+pytestmark = pytest.mark.weights
+
+STEPS = 5
+Core = Callable[[str], ModuleType]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A real crop and what guides away from it."""
+
+    model: Any
+    vae: Any
+    encoder: Any
+    image: Tensor
+    crops: Any
+    recognizers: tuple[Any, ...]
+
+    def empty(self) -> list[Any]:
+        return [[self.encoder.empty_tokens(), {}]]
+
+
+@pytest.fixture(autouse=True)
+def _inside_the_host(host_nodes: ModuleType) -> Iterator[None]:
+    """Run every test as the host runs a node."""
+    import torch
+
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="module")
+def core(pack_nodes: dict[str, Any]) -> Core:
+    """Import a module of the pack under the name by which the host loaded it."""
+    package = pack_nodes["FacePrivacy_FaceMask"].__module__.rsplit(".", 2)[0]
+    return lambda name: importlib.import_module(f"{package}.{name}")
+
+
+@pytest.fixture(scope="module")
+def scene(host_nodes: ModuleType, pack_nodes: dict[str, Any]) -> Scene:
+    import torch
+
+    with torch.inference_mode():
+        image = torch.from_numpy(graphs.sample(SAMPLE_PHOTO.parent / "portrait.jpg"))[None].float() / 255.0
+        model, vae, encoder, size = pack_nodes["FacePrivacy_LoadBuiltinFaceModel"].execute().args
+        face_mask = pack_nodes["FacePrivacy_FaceMask"]
+        options = graphs.widget_defaults(face_mask) | {"which": "largest"}
+        _, mask, faces, _ = face_mask.execute(image=image, **options).args
+        crop, _, crops = pack_nodes["FacePrivacy_FaceCrop"].execute(image, faces, mask, size).args
+        (recognizers,) = pack_nodes["FacePrivacy_LoadFaceRecognizers"].execute("surrogates").args
+    return Scene(model, vae, encoder, crop, crops, recognizers)
+
+
+def _tiny_unet() -> Any:
+    """A MODEL of the host's SD1.5 class with random weights: plumbing only."""
+    import comfy.model_management
+    import comfy.model_patcher
+    import comfy.supported_models
+    import torch
+
+    config = comfy.supported_models.SD15(
+        {
+            "use_checkpoint": False, "image_size": 32, "use_spatial_transformer": True, "legacy": False,
+            "num_classes": None, "adm_in_channels": None, "use_linear_in_transformer": False,
+            "use_temporal_attention": False, "use_temporal_resblock": False, "in_channels": 4, "out_channels": 4,
+            "model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": [1, 1], "context_dim": 768,
+            "transformer_depth": [0, 1], "transformer_depth_output": [0, 0, 1, 1], "transformer_depth_middle": 1,
+        }
+    )  # fmt: skip
+    config.unet_config.update(num_heads=4, num_head_channels=-1)
+    device = comfy.model_management.get_torch_device()
+    config.set_inference_dtype(torch.float32, None, device=device)
+    model = config.get_model({}, "", device=torch.device("cpu"))
+    _randomise(model.diffusion_model)
+    return comfy.model_patcher.ModelPatcher(
+        model, load_device=device, offload_device=comfy.model_management.unet_offload_device()
+    )
+
+
+def _randomise(module: nn.Module) -> None:
+    """Fill all weights; the host's layers leave them uninitialised."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in module.named_parameters():
+        if weight.ndim > 1:
+            fan_in = weight[0].numel()
+            weight.copy_(torch.randn(weight.shape, generator=generator) * fan_in**-0.5)
+        else:
+            weight.fill_(1.0 if name.endswith(("weight", "vae_scale")) else 0.0)
+
+
+def _taesd() -> Any:
+    import comfy.sd
+    from comfy.taesd.taesd import TAESD
+
+    network = TAESD(latent_channels=4)
+    _randomise(network)
+    return comfy.sd.VAE(sd=network.state_dict())
+
+
+def _autoencoder_kl() -> Any:
+    import comfy.sd
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    shape = {
+        "double_z": True, "z_channels": 4, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32,
+        "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0,
+    }  # fmt: skip
+    network = AutoencoderKL(embed_dim=4, ddconfig=dict(shape))
+    _randomise(network)
+    return comfy.sd.VAE(sd=network.state_dict(), config={"params": {"embed_dim": 4, "ddconfig": dict(shape)}})
+
+
+VAES: dict[str, Callable[[], Any]] = {"TAESD": _taesd, "AutoencoderKL": _autoencoder_kl}
+
+
+def _guided(pack_nodes: dict[str, Any], scene: Scene, model: Any, vae: Any, **changed: Any) -> Any:
+    # A floor of -1 is never reached, so the energy of any picture has a slope.
+    settings = {
+        "strength": 1.0, "diversity": 1.0, "floor": -1.0, "start_percent": 0.0, "end_percent": 1.0, "normalize": True,
+    } | changed  # fmt: skip
+    node = pack_nodes["FacePrivacy_EnergyGuidance"]
+    return node.execute(model, vae, scene.image, scene.crops, scene.recognizers, **settings).args[0]
+
+
+def _latent(scene: Scene, batch: int = 1) -> dict[str, Tensor]:
+    import torch
+
+    side = scene.image.shape[1] // 8
+    return {"samples": torch.randn(batch, 4, side, side, generator=torch.Generator().manual_seed(1))}
+
+
+def _sample(host_nodes: ModuleType, scene: Scene, model: Any, *, batch: int = 1, **changed: Any) -> Tensor:
+    settings = {"sampler_name": "euler", "scheduler": "ddim_uniform", "denoise": 0.6} | changed
+    (latent,) = host_nodes.common_ksampler(
+        model, 3, STEPS, 1.0, positive=scene.empty(), negative=scene.empty(), latent=_latent(scene, batch), **settings
+    )  # fmt: skip
+    return latent["samples"]
+
+
+def _hook(model: Any) -> Callable[[dict[str, Any]], Tensor]:
+    (hook,) = model.model_options["sampler_post_cfg_function"]
+    return hook
+
+
+def _call(hook: Callable[[dict[str, Any]], Tensor], denoised: Tensor) -> Tensor:
+    import torch
+
+    levels = torch.tensor([3.0, 1.0, 0.0])
+    options = {"transformer_options": {"sample_sigmas": levels}}
+    return hook({"denoised": denoised, "sigma": levels[:1], "model_options": options})
+
+
+def _modules(scene: Scene, model: Any, vae: Any) -> list[nn.Module]:
+    return [model.model, vae.first_stage_model, *scene.recognizers, scene.encoder.token_head]
+
+
+@pytest.mark.parametrize("vae_name", ["built-in", *VAES])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_hook_moves_the_estimate_by_a_finite_gradient_with_every_kind_of_vae(
+    pack_nodes: dict[str, Any], scene: Scene, vae_name: str, normalize: bool
+) -> None:
+    import torch
+
+    vae = scene.vae if vae_name == "built-in" else VAES[vae_name]()
+    hook = _hook(_guided(pack_nodes, scene, scene.model, vae, normalize=normalize))
+    denoised = _latent(scene, 2)["samples"]
+    kept = denoised.clone()
+    moved = _call(hook, denoised)
+    change = (moved - denoised).flatten(1).norm(dim=1)
+    assert torch.equal(denoised, kept), "The hook wrote into its input."
+    assert bool(torch.isfinite(moved).all())
+    assert bool((change > 1e-6).all()), change
+
+
+def test_hook_lowers_the_similarity_that_it_differentiates(
+    pack_nodes: dict[str, Any], core: Core, scene: Scene
+) -> None:
+    import torch
+
+    guidance_module, host_module = core("nodes.guidance"), core("nodes._host")
+    energy = guidance_module.identity_energy(
+        scene.image.permute(0, 3, 1, 2), scene.crops, scene.recognizers, floor=-1.0, diversity=0.0
+    )
+    decode = host_module.differentiable_decoder(scene.model, scene.vae)
+    start = scene.vae.encode(scene.image)
+    moved = _call(_hook(_guided(pack_nodes, scene, scene.model, scene.vae, strength=0.2, diversity=0.0)), start)
+    with torch.no_grad():
+        before, after = float(energy(decode(start))), float(energy(decode(moved)))
+    assert after < before
+
+
+@pytest.mark.parametrize("vae_name", ["built-in", *VAES])
+def test_guided_sampling_changes_no_weight_and_leaves_no_gradient(
+    host_nodes: ModuleType, pack_nodes: dict[str, Any], scene: Scene, vae_name: str
+) -> None:
+    import torch
+
+    is_builtin = vae_name == "built-in"
+    model, vae = (scene.model, scene.vae) if is_builtin else (_tiny_unet(), VAES[vae_name]())
+    modules = _modules(scene, model, vae)
+    before = [{name: value.clone() for name, value in module.state_dict().items()} for module in modules]
+    guided = _guided(pack_nodes, scene, model, vae)
+    result = _sample(host_nodes, scene, guided)
+    plain = _sample(host_nodes, scene, model)
+    assert bool(torch.isfinite(result).all())
+    assert float((result - plain).abs().max()) > 1e-4, "The guidance did nothing."
+    for module, kept in zip(modules, before, strict=True):
+        state = module.state_dict()
+        assert len(state) == len(kept) > 0
+        assert [name for name, value in state.items() if not torch.equal(value, kept[name])] == []
+        assert [name for name, weight in module.named_parameters() if weight.grad is not None] == []
+    assert "sampler_post_cfg_function" not in model.model_options, "The MODEL that came in was patched."
+
+
+def test_guidance_of_strength_0_is_exactly_no_guidance(
+    host_nodes: ModuleType, pack_nodes: dict[str, Any], scene: Scene
+) -> None:
+    import torch
+
+    plain = _sample(host_nodes, scene, scene.model)
+    idle = _guided(pack_nodes, scene, scene.model, scene.vae, strength=0.0)
+    assert torch.equal(_sample(host_nodes, scene, idle), plain)
+    assert not torch.equal(_sample(host_nodes, scene, _guided(pack_nodes, scene, scene.model, scene.vae)), plain)
+
+
+def test_guidance_outside_its_percents_is_exactly_no_guidance(
+    host_nodes: ModuleType, pack_nodes: dict[str, Any], scene: Scene
+) -> None:
+    import torch
+
+    # Denoise 0.6 begins below 60 % of the timesteps, so the first 30 % never come.
+    early = _guided(pack_nodes, scene, scene.model, scene.vae, start_percent=0.0, end_percent=0.3)
+    assert torch.equal(_sample(host_nodes, scene, early), _sample(host_nodes, scene, scene.model))
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole crop", "masked"])
+@pytest.mark.parametrize("variants", [1, 2])
+def test_stock_sampler_with_the_hook_equals_the_guided_sampler_of_the_core(
+    pack_nodes: dict[str, Any], core: Core, scene: Scene, variants: int, masked: bool
+) -> None:
+    """Guided by smooth recognisers: kinks of a real one let rounding of 1e-6 grow to 0.1 in six steps."""
+    import comfy.sample
+    import comfy.samplers
+    import torch
+
+    samplers, schedules = (core(f"faceprivacy_core.diffusion.{name}") for name in ("samplers", "schedules"))
+    schedule = core("faceprivacy_core.embeddings.schedule")
+    guided_module, scheduled = core("faceprivacy_core.guidance.guided"), core("faceprivacy_core.embeddings.scheduled")
+    face_model = core("faceprivacy_core.builtin.model").load_face_model()
+    scene = replace(scene, recognizers=(ProjectionRecognizer(), ProjectionRecognizer("other", seed=1)))
+    image = scene.image.permute(0, 3, 1, 2).clone()
+    inversion, _, _ = (
+        pack_nodes["FacePrivacy_MsiInversion"]
+        .execute(scene.model, scene.vae, scene.encoder, scene.image, False, 20, 5)
+        .args
+    )
+    latent = scene.vae.encode(scene.image).repeat(variants, 1, 1, 1)
+    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(5))
+    sigmas = schedules.ddim_sigmas(face_model.denoiser.schedule, 10, 0.6).float()
+    side = latent.shape[-1]
+    latent_mask = torch.ones(1, 1, side, side)
+    if masked:
+        latent_mask[..., : side // 4] = 0.0
+        latent_mask[..., : side // 4, :] = 0.0
+
+    # The host
+    model = _guided(pack_nodes, scene, scene.model, scene.vae)
+    positive, negative = pack_nodes["FacePrivacy_EmbeddingSchedule"].execute("anonymise", 400, inversion).args
+    pixel_mask = torch.nn.functional.interpolate(latent_mask, scale_factor=8, mode="nearest")
+    from_host = comfy.sample.sample_custom(
+        model, noise, 1.0, comfy.samplers.sampler_object("euler"), sigmas, positive, negative, latent,
+        noise_mask=pixel_mask if masked else None,
+    )  # fmt: skip
+
+    # The core
+    energy = core("nodes.guidance").identity_energy(image, scene.crops, scene.recognizers, floor=-1.0, diversity=1.0)
+    guidance = guided_module.EnergyGuidance(
+        energy,
+        lambda z: ((face_model.autoencoder.decode(z) + 1.0) / 2.0).clamp(0.0, 1.0),
+        face_model.denoiser.schedule,
+    )
+    denoiser = scheduled.ScheduledDenoiser(
+        face_model.denoiser, face_model.denoiser.schedule, inversion, schedule.anonymise_schedule(400)
+    )
+    background = samplers.Background(latent, noise, latent_mask)
+    start = background.restore(latent + sigmas[0] * noise, float(sigmas[0]))
+    with torch.inference_mode(False), torch.no_grad():
+        from_core = samplers.sample_euler(
+            denoiser, start.clone(), sigmas, None, edit_denoised=guidance, background=background
+        )
+    assert len(guidance.history) == len(sigmas) - 1
+    plain = comfy.sample.sample_custom(
+        scene.model, noise, 1.0, comfy.samplers.sampler_object("euler"), sigmas, positive, negative, latent,
+        noise_mask=pixel_mask if masked else None,
+    )  # fmt: skip
+    assert float((from_host - plain).abs().max()) > 0.05, "The guidance did too little to be compared."
+    # Two implementations of one UNet in float32; latents have unit variance.
+    torch.testing.assert_close(from_host, from_core, rtol=0.0, atol=1e-3)
+    if masked:
+        kept = latent_mask.expand_as(latent) == 0
+        torch.testing.assert_close(from_host[kept], latent[kept], rtol=0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("strength", [0.05, 1.0])
+def test_hook_equals_the_edit_of_the_core_for_the_same_estimate(
+    pack_nodes: dict[str, Any], core: Core, scene: Scene, strength: float
+) -> None:
+    import torch
+
+    face_model = core("faceprivacy_core.builtin.model").load_face_model()
+    image = scene.image.permute(0, 3, 1, 2).clone()
+    energy = core("nodes.guidance").identity_energy(image, scene.crops, scene.recognizers, floor=-1.0, diversity=1.0)
+    guidance = core("faceprivacy_core.guidance.guided").EnergyGuidance(
+        energy,
+        lambda z: ((face_model.autoencoder.decode(z) + 1.0) / 2.0).clamp(0.0, 1.0),
+        face_model.denoiser.schedule,
+        strength,
+    )
+    denoised = _latent(scene, 2)["samples"]
+    from_host = _call(_hook(_guided(pack_nodes, scene, scene.model, scene.vae, strength=strength)), denoised)
+    from_core = guidance(denoised, 3.0, 1.0)
+    assert float((from_core - denoised).abs().max()) > 1e-3
+    # The same networks in float32 on the same numbers; the noise levels are stored as float32 by the host.
+    torch.testing.assert_close(from_host, from_core, rtol=0.0, atol=1e-5)
+
+
+def test_guidance_is_refused_while_noise_rises(
+    pack_nodes: dict[str, Any], core: Core, scene: Scene
+) -> None:
+    error = core("faceprivacy_core.errors").UnsupportedModelError
+    guided = _guided(pack_nodes, scene, scene.model, scene.vae)
+    node = pack_nodes["FacePrivacy_MsiInversion"]
+    with pytest.raises(error, match=r"from high to low noise.*without guidance for inversion"):
+        node.execute(guided, scene.vae, scene.encoder, scene.image, True, 4, 1)
+
+
+def test_guidance_is_refused_without_a_list_of_noise_levels(
+    pack_nodes: dict[str, Any], core: Core, scene: Scene
+) -> None:
+    import torch
+
+    hook = _hook(_guided(pack_nodes, scene, scene.model, scene.vae))
+    error = core("faceprivacy_core.errors").UnsupportedModelError
+    for options in ({}, {"transformer_options": {}}):
+        with pytest.raises(error, match="fixed list of levels"):
+            hook({"denoised": _latent(scene)["samples"], "sigma": torch.tensor([1.0]), "model_options": options})
