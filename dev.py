@@ -70,9 +70,7 @@ def run_test(arguments: list[str]) -> int:
 
 def main() -> int:
     """Read the command line and run one command."""
-    parser = argparse.ArgumentParser(
-        prog="dev.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="dev.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["demo", "test", "host", "setup"])
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="options of the command")
     options = parser.parse_args()

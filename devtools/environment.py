@@ -114,8 +114,7 @@ def _install(venv: Path, lock: Path) -> None:
     count = sum(1 for line in lock.read_text().splitlines() if line[:1].isalnum())
     with step(f"Install the packages of {shown(lock)} ({count} lines, some GB the first time)"):
         run_quietly(
-            [python, "-m", "uv", "pip", "install", "--python", python]
-            + ["--require-hashes", "--quiet", "-r", lock],
+            [python, "-m", "uv", "pip", "install", "--python", python] + ["--require-hashes", "--quiet", "-r", lock],
             failure="The packages could not be installed.",
             env=_installer_settings(python),
         )

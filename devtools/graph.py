@@ -53,8 +53,7 @@ class Graph:
         while current is not None:
             if current in seen or current not in self.links:
                 raise WorkflowError(
-                    f"Link {current} is missing or runs in a circle. Open the workflow in the "
-                    "frontend and save it again."
+                    f"Link {current} is missing or runs in a circle. Open the workflow in the frontend and save it again."
                 )
             seen.add(current)
             link = self.links[current]

@@ -20,10 +20,7 @@ def keep_running(port: int | None) -> None:
         say(f"Open {server.url} in a browser. The templates list this pack's workflows.")
         say(f"The log is {shown(server.log_path)}. Ctrl-C stops the host.")
         status = server.wait()
-        raise DevError(
-            f"The host ended by itself with status {status}. Its last lines were:\n"
-            f"{server.log_tail()}"
-        )
+        raise DevError(f"The host ended by itself with status {status}. Its last lines were:\n{server.log_tail()}")
     finally:
         server.stop()
 

@@ -10,9 +10,7 @@ from devtools.paths import DEFAULT_WORKFLOW, DEMO_OUTPUT, shown
 
 def demo_parser() -> argparse.ArgumentParser:
     """Return the parser of `dev.py demo`."""
-    parser = argparse.ArgumentParser(
-        prog="dev.py demo", description="Send one photo through one workflow on the real host."
-    )
+    parser = argparse.ArgumentParser(prog="dev.py demo", description="Send one photo through one workflow on the real host.")
     add = parser.add_argument
     add(
         "--workflow",
@@ -47,8 +45,6 @@ def demo_parser() -> argparse.ArgumentParser:
 
 def host_parser() -> argparse.ArgumentParser:
     """Return the parser of `dev.py host`."""
-    parser = argparse.ArgumentParser(
-        prog="dev.py host", description="Keep the host running with its frontend, until Ctrl-C."
-    )
+    parser = argparse.ArgumentParser(prog="dev.py host", description="Keep the host running with its frontend, until Ctrl-C.")
     parser.add_argument("--port", type=int, default=None, help="port (default: a free one)")
     return parser

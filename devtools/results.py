@@ -69,11 +69,7 @@ def table(verdicts: list[Verdict]) -> list[str]:
     """Return the verdicts as lines of equal columns."""
     rows = [HEADINGS, *(verdict.row() for verdict in verdicts)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    return [
-        "  "
-        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def save_outputs(client: ComfyClient, outcome: Outcome, folder: Path) -> list[Path]:

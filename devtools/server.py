@@ -78,8 +78,7 @@ class ComfyServer:
     ) -> None:
         if port is not None and not is_port_free(port):
             raise DevError(
-                f"Port {port} is taken by another program. Leave --port out to get a free one, or "
-                "stop that program."
+                f"Port {port} is taken by another program. Leave --port out to get a free one, or stop that program."
             )
         self.port = port if port is not None else free_port()
         self.base = base
@@ -175,8 +174,7 @@ class ComfyServer:
         while time.monotonic() < deadline:
             if not self.is_running():
                 raise DevError(
-                    f"The host ended while it was starting. Its last lines were:\n"
-                    f"{self.log_tail()}\n{self._advice()}"
+                    f"The host ended while it was starting. Its last lines were:\n{self.log_tail()}\n{self._advice()}"
                 )
             if self._answers():
                 return

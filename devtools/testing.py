@@ -53,10 +53,7 @@ class Tally:
 def parts(tests: Path) -> list[list[str]]:
     """Return the arguments of each run of pytest: everything without the host comes first."""
     ignored = [f"--ignore={tests.name}/{name}" for group in HOST_PARTS for name in group]
-    present = [
-        [f"{tests.name}/{name}" for name in group if list((tests / name).glob("test_*.py"))]
-        for group in HOST_PARTS
-    ]
+    present = [[f"{tests.name}/{name}" for name in group if list((tests / name).glob("test_*.py"))] for group in HOST_PARTS]
     return [[tests.name, *ignored], *filter(None, present)]
 
 

@@ -100,9 +100,7 @@ class _Values:
             self.left.pop(0)
 
 
-def widget_values(
-    where: str, definition: Mapping[str, Any], saved: Sequence[Any] | Mapping[str, Any]
-) -> dict[str, Any]:
+def widget_values(where: str, definition: Mapping[str, Any], saved: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
     """Give each widget of a node its saved value.
 
     Args:
@@ -159,9 +157,7 @@ def _choice_inputs(where: str, spec: InputSpec, chosen: Any) -> list[InputSpec]:
     return input_specs(known[chosen])
 
 
-def _named_values(
-    where: str, specs: Sequence[InputSpec], saved: Mapping[str, Any]
-) -> dict[str, Any]:
+def _named_values(where: str, specs: Sequence[InputSpec], saved: Mapping[str, Any]) -> dict[str, Any]:
     names = {spec.name for spec in specs if spec.has_widget}
     unknown = [name for name in saved if name.split(".")[0] not in names]
     if unknown:
@@ -172,14 +168,10 @@ def _named_values(
     return dict(saved)
 
 
-def socket_names(
-    definition: Mapping[str, Any], values: Mapping[str, Any], where: str
-) -> Iterator[InputSpec]:
+def socket_names(definition: Mapping[str, Any], values: Mapping[str, Any], where: str) -> Iterator[InputSpec]:
     """Yield every input that a link may reach, those of chosen dynamic menus included."""
     for spec in input_specs(definition):
         yield spec
         if spec.kind == DYNAMIC_COMBO and spec.name in values:
             for child in _choice_inputs(where, spec, values[spec.name]):
-                yield InputSpec(
-                    f"{spec.name}.{child.name}", child.kind, child.options, child.required
-                )
+                yield InputSpec(f"{spec.name}.{child.name}", child.kind, child.options, child.required)

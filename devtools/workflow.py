@@ -36,9 +36,7 @@ def load_workflow(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
-        raise WorkflowError(
-            f"{path.name} is not JSON: {error}. Save the workflow again."
-        ) from error
+        raise WorkflowError(f"{path.name} is not JSON: {error}. Save the workflow again.") from error
 
 
 def to_prompt(workflow: Mapping[str, Any], object_info: ObjectInfo) -> Prompt:
@@ -71,11 +69,7 @@ def to_prompt(workflow: Mapping[str, Any], object_info: ObjectInfo) -> Prompt:
 def type_problems(workflow: Mapping[str, Any], object_info: ObjectInfo) -> list[str]:
     """Return one sentence for each link whose two ends do not fit each other."""
     graph = read_graph(workflow)
-    return [
-        problem
-        for link in graph.links.values()
-        if (problem := _link_problem(graph, link, object_info)) is not None
-    ]
+    return [problem for link in graph.links.values() if (problem := _link_problem(graph, link, object_info)) is not None]
 
 
 def set_values(prompt: Prompt, settings: Iterable[str]) -> None:
@@ -91,9 +85,7 @@ def set_values(prompt: Prompt, settings: Iterable[str]) -> None:
             raise WorkflowError(f"Expected NODE.WIDGET=VALUE, got {setting!r}.")
         inputs = _one_node(prompt, node_name)["inputs"]
         if widget not in inputs:
-            raise WorkflowError(
-                f"{node_name} has no widget {widget!r}; it has {', '.join(inputs) or 'none'}."
-            )
+            raise WorkflowError(f"{node_name} has no widget {widget!r}; it has {', '.join(inputs) or 'none'}.")
         try:
             inputs[widget] = json.loads(text)
         except ValueError:
@@ -113,9 +105,7 @@ def _inputs(graph: Graph, node: Mapping[str, Any], definition: Mapping[str, Any]
     where = title_of(node)
     inputs = {
         name: {"__value__": value} if isinstance(value, list) else value
-        for name, value in widget_values(
-            where, definition, node.get("widgets_values") or []
-        ).items()
+        for name, value in widget_values(where, definition, node.get("widgets_values") or []).items()
     }
     known = {spec.name for spec in socket_names(definition, inputs, where)}
     for slot in node.get("inputs") or []:
@@ -178,11 +168,7 @@ def _fits(given: Any, wanted: str) -> bool:
 
 
 def _one_node(prompt: Prompt, name: str) -> dict[str, Any]:
-    found = [
-        node
-        for key, node in prompt.items()
-        if name in (key, node["class_type"], node["_meta"]["title"])
-    ]
+    found = [node for key, node in prompt.items() if name in (key, node["class_type"], node["_meta"]["title"])]
     if len(found) == 1:
         return found[0]
     known = ", ".join(f"{key} ({node['class_type']})" for key, node in prompt.items())

@@ -14,14 +14,10 @@ from torch.nn import functional as F
 from .errors import InputError
 from .types import FloatArray
 
-ARC112_TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)
+ARC112_TEMPLATE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
 """Landmark positions in the 112 x 112 crop of the ArcFace family (Deng et al. 2019)."""
 
-FFHQ_TEMPLATE = np.array(
-    [[0.3758, 0.4676], [0.6242, 0.4676], [0.5000, 0.6157], [0.3937, 0.7346], [0.6063, 0.7346]]
-)
+FFHQ_TEMPLATE = np.array([[0.3758, 0.4676], [0.6242, 0.4676], [0.5000, 0.6157], [0.3937, 0.7346], [0.6063, 0.7346]])
 """Mean landmark positions in an FFHQ-aligned crop, as fractions of its side.
 
 Measured with the default detector on 385 faces drawn from a generator trained on FFHQ
@@ -110,6 +106,4 @@ def warp(
     source = torch.einsum("bij,hwj->bhwi", maps, positions)
     extent = torch.tensor([width, height], device=images.device, dtype=torch.float64)
     grid = (2 * source + 1) / extent - 1
-    return F.grid_sample(
-        images, grid.to(images.dtype), mode="bilinear", padding_mode=padding, align_corners=False
-    )
+    return F.grid_sample(images, grid.to(images.dtype), mode="bilinear", padding_mode=padding, align_corners=False)

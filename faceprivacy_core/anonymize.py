@@ -22,9 +22,9 @@ from .embeddings.inversion import FaceInversion
 from .embeddings.schedule import anonymise_schedule
 from .embeddings.scheduled import ScheduledDenoiser
 from .errors import InputError
-from .guidance.energies import Diversity, IdentityEnergy, PushAway, embed_all
+from .guidance.energies import anonymization_energy
 from .guidance.guided import EnergyGuidance
-from .images import crop_faces, crop_landmarks, cut, paste_faces
+from .images import crop_faces, cut, paste_faces
 from .masks import MaskSettings, draw_masks
 from .protocols import FaceRecognizer, Progress
 from .rng import face_seed, seeded_noise
@@ -149,14 +149,15 @@ def anonymize_crops(
     with torch.no_grad():
         latent = model.autoencoder.encode(originals_there * 2.0 - 1.0).repeat(settings.variants, 1, 1, 1)
         tokens = model.encode_tokens(originals_there)
-    inversion = FaceInversion(tokens[None], model.empty_tokens(), model.config["name"])
+    inversion = FaceInversion(tokens[None], model.empty_tokens(), model.model_name)
     noise = seeded_noise(_seeds(crops, settings), tuple(latent.shape[1:])).to(device)
     schedule = model.denoiser.schedule
     sigmas = ddim_sigmas(schedule, settings.steps, settings.noise).float()
     latent_mask = F.max_pool2d(mask, originals.shape[-1] // latent.shape[-1]).to(device)
     background = Background(latent, noise, latent_mask.repeat(settings.variants, 1, 1, 1))
+    energy = anonymization_energy(originals_there, crops, recognizers, floor=settings.floor, diversity=settings.diversity)
     guidance = EnergyGuidance(
-        _identity_energy(originals_there, crops, recognizers, settings),
+        energy,
         lambda z: ((model.autoencoder.decode(z) + 1.0) / 2.0).clamp(0.0, 1.0),
         schedule,
         settings.strength,
@@ -175,19 +176,6 @@ def regeneration_mask(mask: Tensor) -> Tensor:
     """Widen a soft crop mask (N, 1, S, S) to everything the paste will touch, hard-edged."""
     margin = mask.shape[-1] // 16
     return F.max_pool2d((mask > 0).float(), 2 * margin + 1, stride=1, padding=margin)
-
-
-def _identity_energy(
-    originals: Tensor, crops: FaceCrops, recognizers: Sequence[FaceRecognizer], settings: AnonymizeSettings
-) -> IdentityEnergy:
-    landmarks = crop_landmarks(crops).to(originals.device)
-    with torch.no_grad():
-        references = embed_all(recognizers, originals, landmarks)
-    terms = (
-        PushAway(references, floor=settings.floor),
-        Diversity(len(crops), floor=settings.floor, weight=settings.diversity),
-    )
-    return IdentityEnergy(tuple(recognizers), landmarks, crops.size, terms)
 
 
 def _seeds(crops: FaceCrops, settings: AnonymizeSettings) -> list[int]:

@@ -69,9 +69,7 @@ def cut(images: Tensor, crops: FaceCrops) -> Tensor:
     """Resample placed crops from pictures of the same size, (N, C, size, size)."""
     _check_same_pictures(images, crops.faces)
     size = (crops.size, crops.size)
-    cuts = [
-        warp(images[crop.face.image_index][None], crop.crop_to_image, size) for crop in crops.items
-    ]
+    cuts = [warp(images[crop.face.image_index][None], crop.crop_to_image, size) for crop in crops.items]
     return torch.cat(cuts)
 
 
@@ -107,15 +105,11 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor)
     if results.shape[-1] != results.shape[-2]:
         raise InputError(f"Expected square crops, got {tuple(results.shape[-2:])}.")
     if mask.shape != (images.shape[0], 1, *images.shape[-2:]):
-        raise InputError(
-            f"Expected a mask of shape {(images.shape[0], 1, *images.shape[-2:])}, got {tuple(mask.shape)}."
-        )
+        raise InputError(f"Expected a mask of shape {(images.shape[0], 1, *images.shape[-2:])}, got {tuple(mask.shape)}.")
     if not bool(torch.isfinite(results).all()):
         raise InputError("Expected finite crops, got NaN or infinity. Sample in fp32 or lower the guidance strength.")
     weights = _ownership_weights(crops, mask)
-    variants = [
-        _paste_variant(images, variant, crops, weights, mask) for variant in results.split(num_faces)
-    ]
+    variants = [_paste_variant(images, variant, crops, weights, mask) for variant in results.split(num_faces)]
     return torch.cat(variants)
 
 

@@ -74,9 +74,7 @@ def face_mask(face: Face, height: int, width: int, settings: MaskSettings) -> Te
     """
     image_to_aligned = estimate_similarity(face.landmarks5, FFHQ_TEMPLATE)
     y, x = np.mgrid[0:height, 0:width]
-    aligned_x, aligned_y = (
-        row[0] * x + row[1] * y + row[2] for row in image_to_aligned
-    )
+    aligned_x, aligned_y = (row[0] * x + row[1] * y + row[2] for row in image_to_aligned)
     depth = np.full((height, width), -np.inf)
     for shape in REGION_SHAPES[settings.region]:
         depth = np.maximum(depth, _depth_inside(shape, aligned_x, aligned_y))

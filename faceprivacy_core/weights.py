@@ -274,9 +274,7 @@ def file_sha256(path: Path) -> str:
     return _verified[identity]
 
 
-def _describe_missing(
-    file: WeightsFile, folders: Sequence[Path], spoiled: Sequence[tuple[Path, str]]
-) -> str:
+def _describe_missing(file: WeightsFile, folders: Sequence[Path], spoiled: Sequence[tuple[Path, str]]) -> str:
     if spoiled:
         path, digest = spoiled[0]
         return (

@@ -3,7 +3,7 @@
 FACEPRIVACY_FACES       core `types.Faces`: the chosen faces of an image batch.
 FACEPRIVACY_CROPS       core `types.FaceCrops`: where each aligned crop lies in its image.
 FACEPRIVACY_RECOGNIZERS tuple of core `protocols.FaceRecognizer`.
-FACEPRIVACY_ENCODER     `FaceEncoder`: the built-in model's picture-to-tokens part.
+FACEPRIVACY_ENCODER     core `builtin.model.FaceEncoder`: the built-in model's picture-to-tokens part.
 FACEPRIVACY_INVERSION   core `embeddings.inversion.FaceInversion`: stage embeddings of N crops.
 """
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import comfy.latent_formats
 import comfy.model_management
 import comfy.model_patcher
@@ -12,37 +10,10 @@ import comfy.supported_models
 import comfy.utils
 import torch
 from comfy_api.latest import io
-from torch import Tensor
 
 from ..faceprivacy_core.builtin.autoencoder import FaceAutoencoder
-from ..faceprivacy_core.builtin.model import FaceModelFile, build_autoencoder, build_token_head, read_face_model_file
-from ..faceprivacy_core.builtin.tokens import TokenHead
+from ..faceprivacy_core.builtin.model import FaceModelFile, build_autoencoder, build_encoder, read_face_model_file
 from ._types import EncoderType
-
-
-@dataclass(frozen=True, eq=False)
-class FaceEncoder:
-    """Pictures to image tokens; stays on the CPU, it costs less than one sampling step.
-
-    Attributes:
-        autoencoder: Source of the features.
-        token_head: Features to tokens.
-        resolution: Side of the crops the model was trained on, pixels.
-        model_name: Name of the model the tokens are for.
-    """
-
-    autoencoder: FaceAutoencoder
-    token_head: TokenHead
-    resolution: int
-    model_name: str
-
-    def encode_tokens(self, images: Tensor) -> Tensor:
-        """Encode crops (N, 3, S, S) in [0, 1] to tokens (N, L, 768)."""
-        return self.token_head(self.autoencoder.features(images * 2.0 - 1.0))
-
-    def empty_tokens(self) -> Tensor:
-        """Return the empty condition (1, L, 768)."""
-        return self.token_head.null[None]
 
 
 class LoadBuiltinFaceModel(io.ComfyNode):
@@ -72,9 +43,8 @@ class LoadBuiltinFaceModel(io.ComfyNode):
     @classmethod
     def execute(cls) -> io.NodeOutput:
         file = read_face_model_file()
-        autoencoder = build_autoencoder(file)
-        encoder = FaceEncoder(autoencoder, build_token_head(file), file.config["resolution"], file.config["name"])
-        return io.NodeOutput(host_model(file), host_vae(file), encoder, file.config["resolution"])
+        encoder = build_encoder(file)
+        return io.NodeOutput(host_model(file), host_vae(file), encoder, encoder.resolution)
 
 
 def host_model(file: FaceModelFile) -> comfy.model_patcher.ModelPatcher:

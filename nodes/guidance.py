@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..faceprivacy_core.errors import InputError
-from ..faceprivacy_core.guidance import energies, guided
-from ..faceprivacy_core.images import crop_landmarks
+from ..faceprivacy_core.guidance import guided
+from ..faceprivacy_core.guidance.energies import anonymization_energy
 from ..faceprivacy_core.protocols import FaceRecognizer
 from ..faceprivacy_core.types import FaceCrops
 from . import _convert, _host
@@ -77,9 +75,7 @@ class EnergyGuidance(io.ComfyNode):
         start_percent: float, end_percent: float, normalize: bool,
     ) -> io.NodeOutput:  # fmt: skip
         originals = _convert.image_to_core(image)
-        if len(originals) != len(crops):
-            raise InputError(f"Expected the {len(crops)} crops Face Crop made, got {len(originals)} images.")
-        energy = identity_energy(originals, crops, recognizers, floor=floor, diversity=diversity)
+        energy = anonymization_energy(originals, crops, recognizers, floor=floor, diversity=diversity)
         guidance = guided.EnergyGuidance(
             energy, _host.differentiable_decoder(model, vae), _host.noise_schedule(model), strength, normalize,
             guided.GuidanceRange(1.0 - start_percent, 1.0 - end_percent),
@@ -87,20 +83,6 @@ class EnergyGuidance(io.ComfyNode):
         patched = model.clone()
         patched.set_model_sampler_post_cfg_function(post_cfg_function(guidance))
         return io.NodeOutput(patched)
-
-
-def identity_energy(
-    originals: Tensor, crops: FaceCrops, recognizers: tuple[FaceRecognizer, ...], *, floor: float, diversity: float
-) -> energies.IdentityEnergy:
-    """Build the anonymisation energy for original crops (N, 3, S, S)."""
-    with torch.inference_mode(False), torch.no_grad():
-        landmarks = energies.scale_landmarks(crop_landmarks(crops), crops.size, originals.shape[-1])
-        references = energies.embed_all(recognizers, originals.clone(), landmarks)
-    terms = (
-        energies.PushAway(references, floor=floor),
-        energies.Diversity(len(crops), weight=diversity),
-    )
-    return energies.IdentityEnergy(recognizers, landmarks, originals.shape[-1], terms)
 
 
 def post_cfg_function(guidance: guided.EnergyGuidance) -> Callable[[dict[str, Any]], Tensor]:

@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
+from ..faceprivacy_core.builtin.model import FaceEncoder
 from ..faceprivacy_core.diffusion.inversion import Inversion, invert_euler
 from ..faceprivacy_core.diffusion.schedules import ddim_sigmas
 from ..faceprivacy_core.embeddings.inversion import FaceInversion
@@ -15,7 +16,6 @@ from ..faceprivacy_core.embeddings.schedule import recover_schedule
 from ..faceprivacy_core.errors import InputError
 from . import _convert, _host
 from ._types import EncoderType, InversionType
-from .builtin import FaceEncoder
 from .schedule import to_conditioning
 
 

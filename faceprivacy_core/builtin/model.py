@@ -42,23 +42,20 @@ class FaceModelFile:
 
 
 @dataclass(frozen=True, eq=False)
-class FaceModel:
-    """The built-in model, ready to run in the core.
+class FaceEncoder:
+    """The part of the built-in model that turns pictures into conditioning.
 
     Attributes:
-        denoiser: eps-prediction UNet behind the denoiser contract; its conditioning is
-            tokens (B, L, 768).
-        autoencoder: Images in [-1, 1] to latents of unit variance.
+        autoencoder: Images in [-1, 1] to latents of unit variance; source of the features.
         token_head: Features to tokens; `token_head.null` is the empty condition.
-        resolution: Side in pixels of the square crops it was trained on.
-        config: Header of the file.
+        resolution: Side in pixels of the square crops the model was trained on.
+        model_name: Name of the model the tokens are for.
     """
 
-    denoiser: DiffusersDenoiser
     autoencoder: FaceAutoencoder
     token_head: TokenHead
     resolution: int
-    config: dict[str, Any]
+    model_name: str
 
     def encode_tokens(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, S, S) in [0, 1] to tokens (B, L, 768)."""
@@ -67,6 +64,18 @@ class FaceModel:
     def empty_tokens(self) -> Tensor:
         """Return the empty condition, (1, L, 768)."""
         return self.token_head.null[None]
+
+
+@dataclass(frozen=True, eq=False)
+class FaceModel(FaceEncoder):
+    """The built-in model, ready to run in the core.
+
+    Attributes:
+        denoiser: eps-prediction UNet behind the denoiser contract; its conditioning is
+            tokens (B, L, 768).
+    """
+
+    denoiser: DiffusersDenoiser
 
     def to(self, device: torch.device | str) -> FaceModel:
         """Move all networks in place and return the model."""
@@ -108,12 +117,19 @@ def load_face_model(path: Path = DEFAULT_FILE) -> FaceModel:
         ModelFileError: See `read_face_model_file`; also when weights and header disagree.
     """
     file = read_face_model_file(path)
+    encoder = build_encoder(file)
     with torch.inference_mode(False):
-        autoencoder, token_head = build_autoencoder(file), build_token_head(file)
         unet = _filled(UNet2DConditionModel(**file.config["unet"]), file.unet, "UNet")
     schedule = NoiseSchedule.scaled_linear(**file.config["schedule"])
     denoiser = DiffusersDenoiser(unet, schedule, file.config["prediction"])
-    return FaceModel(denoiser, autoencoder, token_head, file.config["resolution"], file.config)
+    return FaceModel(encoder.autoencoder, encoder.token_head, encoder.resolution, encoder.model_name, denoiser)
+
+
+def build_encoder(file: FaceModelFile) -> FaceEncoder:
+    """Build the encoder of a file."""
+    with torch.inference_mode(False):
+        networks = build_autoencoder(file), build_token_head(file)
+    return FaceEncoder(*networks, file.config["resolution"], file.config["name"])
 
 
 def build_autoencoder(file: FaceModelFile) -> FaceAutoencoder:

@@ -89,9 +89,7 @@ def load_tools(device: str) -> Tools:
     )  # fmt: skip
 
 
-def anonymize_file(
-    path: Path, out: Path, tools: Tools, settings: AnonymizeSettings, selection: Selection
-) -> dict[str, Any]:
+def anonymize_file(path: Path, out: Path, tools: Tools, settings: AnonymizeSettings, selection: Selection) -> dict[str, Any]:
     """Anonymise one picture and write it with its report; nothing is written on failure.
 
     Returns:

@@ -114,22 +114,14 @@ def _read_frozen_graph(source: Path) -> State:
             layer = name.removesuffix("/weights")
             bias = constants.get(f"{layer}/Conv2D_bn_offset", constants.get(f"{layer}/biases"))
             if bias is None:
-                raise ModelFileError(
-                    f"Expected a bias for the layer {layer} in {source.name}, got none."
-                )
+                raise ModelFileError(f"Expected a bias for the layer {layer} in {source.name}, got none.")
             key = ("" if "/" in layer else "stem.") + layer.replace("/", ".")
             state[f"{key}.weight"] = torch.from_numpy(value.transpose(3, 2, 0, 1).copy())
             state[f"{key}.bias"] = torch.from_numpy(bias)
     norm = "Bottleneck/BatchNorm/"
-    scale = constants[f"{norm}Const"] / np.sqrt(
-        constants[f"{norm}moving_variance"] + np.float32(1e-3)
-    )
-    state["Bottleneck.weight"] = torch.from_numpy(
-        (constants["Bottleneck/weights"] * scale).T.copy()
-    )
-    state["Bottleneck.bias"] = torch.from_numpy(
-        constants[f"{norm}beta"] - constants[f"{norm}moving_mean"] * scale
-    )
+    scale = constants[f"{norm}Const"] / np.sqrt(constants[f"{norm}moving_variance"] + np.float32(1e-3))
+    state["Bottleneck.weight"] = torch.from_numpy((constants["Bottleneck/weights"] * scale).T.copy())
+    state["Bottleneck.bias"] = torch.from_numpy(constants[f"{norm}beta"] - constants[f"{norm}moving_mean"] * scale)
     return state
 
 
@@ -157,12 +149,8 @@ def _read_lpips_alexnet(source: Path) -> State:
     for group, members in layers.items():
         for layer, arrays in members.items():
             position = int(layer.removeprefix("Conv_"))
-            name = (
-                f"conv{position}" if group == "AlexNet_0" else f"head{int(group.rsplit('_', 1)[1])}"
-            )
-            state[f"{name}.weight"] = torch.from_numpy(
-                arrays["kernel"].transpose(3, 2, 0, 1).copy()
-            )
+            name = f"conv{position}" if group == "AlexNet_0" else f"head{int(group.rsplit('_', 1)[1])}"
+            state[f"{name}.weight"] = torch.from_numpy(arrays["kernel"].transpose(3, 2, 0, 1).copy())
             if "bias" in arrays:
                 state[f"{name}.bias"] = torch.from_numpy(np.array(arrays["bias"]))
     return state

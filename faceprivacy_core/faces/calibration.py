@@ -52,17 +52,11 @@ def load_calibration(name: str, sha256: str, path: Path = CALIBRATION_FILE) -> C
         ModelFileError: There is no calibration, or it was measured on other weights.
     """
     if not path.is_file():
-        raise ModelFileError(
-            f"Expected the calibration file {path}, found none. Install the package again."
-        )
+        raise ModelFileError(f"Expected the calibration file {path}, found none. Install the package again.")
     records = json.loads(path.read_text(encoding="utf-8"))["recognizers"]
     record: dict[str, Any] | None = next((item for item in records if item["name"] == name), None)
     if record is None or record["sha256"] != sha256:
-        measured = (
-            "no calibration"
-            if record is None
-            else f"one of weights with sha256 {record['sha256'][:12]}..."
-        )
+        measured = "no calibration" if record is None else f"one of weights with sha256 {record['sha256'][:12]}..."
         raise ModelFileError(
             f"Expected a calibration of the recogniser {name!r} for weights with sha256 "
             f"{sha256[:12]}..., got {measured}. Thresholds of other weights mean nothing; use the "
@@ -72,16 +66,9 @@ def load_calibration(name: str, sha256: str, path: Path = CALIBRATION_FILE) -> C
     return Calibration(
         name=name,
         sha256=sha256,
-        thresholds={
-            fmr: float(record["bases"][basis][str(fmr)]["threshold"])
-            for fmr, basis in chosen.items()
-        },
-        fnmr={
-            fmr: float(record["bases"][basis][str(fmr)]["fnmr"]) for fmr, basis in chosen.items()
-        },
-        num_impostor_pairs=min(
-            int(record["num_impostor_pairs"][basis]) for basis in chosen.values()
-        ),
+        thresholds={fmr: float(record["bases"][basis][str(fmr)]["threshold"]) for fmr, basis in chosen.items()},
+        fnmr={fmr: float(record["bases"][basis][str(fmr)]["fnmr"]) for fmr, basis in chosen.items()},
+        num_impostor_pairs=min(int(record["num_impostor_pairs"][basis]) for basis in chosen.values()),
         num_genuine_pairs=int(record["num_genuine_pairs"]),
     )
 

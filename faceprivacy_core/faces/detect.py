@@ -78,9 +78,7 @@ class YuNetDetector:
             rows.extend(self._search(bgr, scale, max_face=MAX_LEVEL_FACE_PX))
         return merge_faces([_row_to_face(row) for row in rows])
 
-    def _search(
-        self, bgr: NDArray[np.uint8], scale: float, *, max_face: float
-    ) -> Iterator[FloatArray]:
+    def _search(self, bgr: NDArray[np.uint8], scale: float, *, max_face: float) -> Iterator[FloatArray]:
         """Search one level of the pyramid; rows of 4 box, 10 landmark values and a confidence."""
         height, width = (max(MIN_SIDE_PX, round(side * scale)) for side in bgr.shape[:2])
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -98,14 +96,10 @@ class YuNetDetector:
                 points = row[4:14].reshape(5, 2) + np.array([left, top])
                 size = row[2:4] * ratio
                 corner = (row[:2] + np.array([left, top])) * ratio
-                yield np.concatenate(
-                    [corner, size, ((points + 0.5) * ratio - 0.5).ravel(), row[14:]]
-                )
+                yield np.concatenate([corner, size, ((points + 0.5) * ratio - 0.5).ravel(), row[14:]])
 
 
-def load_detector(
-    search_dirs: Iterable[Path] = (), *, min_confidence: float = MIN_CONFIDENCE
-) -> YuNetDetector:
+def load_detector(search_dirs: Iterable[Path] = (), *, min_confidence: float = MIN_CONFIDENCE) -> YuNetDetector:
     """Load the default detector.
 
     Args:
@@ -122,15 +116,9 @@ def check_picture(image: NDArray[np.uint8]) -> None:
     """Raise InputError unless this is an RGB picture of 8 bits that a detector can search."""
     shape, kind = np.shape(image), getattr(image, "dtype", type(image).__name__)
     if len(shape) != 3 or shape[2] != 3 or kind != np.uint8:
-        raise InputError(
-            "Expected an RGB picture of shape (H, W, 3) and type uint8, "
-            f"got {shape} of type {kind}."
-        )
+        raise InputError(f"Expected an RGB picture of shape (H, W, 3) and type uint8, got {shape} of type {kind}.")
     if min(shape[:2]) < MIN_SIDE_PX:
-        raise InputError(
-            f"Expected a picture of at least {MIN_SIDE_PX} pixels on each side, "
-            f"got {shape[1]} x {shape[0]}."
-        )
+        raise InputError(f"Expected a picture of at least {MIN_SIDE_PX} pixels on each side, got {shape[1]} x {shape[0]}.")
 
 
 def _create_network(model_path: Path) -> cv2.FaceDetectorYN:
@@ -158,9 +146,7 @@ def merge_faces(faces: Sequence[Face]) -> list[Face]:
         return []
     boxes = [[*face.bbox_xyxy[:2], face.width, face.height] for face in faces]
     kept = cv2.dnn.NMSBoxes(boxes, [face.confidence for face in faces], 0.0, MERGE_IOU)
-    ordered = sorted(
-        (faces[int(index)] for index in kept), key=lambda f: (-f.confidence, f.bbox_xyxy)
-    )
+    ordered = sorted((faces[int(index)] for index in kept), key=lambda f: (-f.confidence, f.bbox_xyxy))
     merged: list[Face] = []
     for face in ordered:
         if not any(_is_same_nose(face, other) or _is_part(face, other) for other in merged):
@@ -177,11 +163,7 @@ def _is_part(face: Face, whole: Face) -> bool:
     left, top = np.maximum(face.bbox_xyxy[:2], whole.bbox_xyxy[:2])
     right, bottom = np.minimum(face.bbox_xyxy[2:], whole.bbox_xyxy[2:])
     shared = max(0.0, right - left) * max(0.0, bottom - top)
-    return (
-        face.confidence < SURE_CONFIDENCE
-        and face.area < whole.area
-        and shared > PART_OVERLAP * face.area
-    )
+    return face.confidence < SURE_CONFIDENCE and face.area < whole.area and shared > PART_OVERLAP * face.area
 
 
 def _scales(size: tuple[int, int]) -> list[float]:
@@ -201,18 +183,11 @@ def _tiles(size: tuple[int, int]) -> list[tuple[int, int]]:
     starts = []
     for side in size:
         count = max(1, int(np.ceil((side - TILE_OVERLAP) / (TILE - TILE_OVERLAP))))
-        starts.append(
-            [
-                round(index * (side - TILE) / max(1, count - 1)) if count > 1 else 0
-                for index in range(count)
-            ]
-        )
+        starts.append([round(index * (side - TILE) / max(1, count - 1)) if count > 1 else 0 for index in range(count)])
     return [(top, left) for top in starts[0] for left in starts[1]]
 
 
-def _is_cut(
-    row: FloatArray, corner: tuple[int, int], tile: tuple[int, ...], level: tuple[int, int]
-) -> bool:
+def _is_cut(row: FloatArray, corner: tuple[int, int], tile: tuple[int, ...], level: tuple[int, int]) -> bool:
     """Tell whether a box touches a tile border that is not a border of the level."""
     (top, left), (height, width) = corner, tile[:2]
     x, y, box_width, box_height = row[:4]
@@ -227,6 +202,4 @@ def _is_cut(
 def _row_to_face(row: FloatArray) -> Face:
     left, top, width, height = (float(value) for value in row[:4])
     landmarks = row[4:14].reshape(5, 2)
-    return Face(
-        0, (left, top, left + width, top + height), landmarks, float(np.clip(row[14], 0.0, 1.0))
-    )
+    return Face(0, (left, top, left + width, top + height), landmarks, float(np.clip(row[14], 0.0, 1.0)))

@@ -95,9 +95,7 @@ def load_arcface(folder: Path, device: torch.device | str = "cpu") -> TorchRecog
     return build_arcface(spec, path, calibration.thresholds).to(device)
 
 
-def build_arcface(
-    spec: RecognizerSpec, path: Path, thresholds: dict[float, float]
-) -> TorchRecognizer:
+def build_arcface(spec: RecognizerSpec, path: Path, thresholds: dict[float, float]) -> TorchRecognizer:
     """Convert an ArcFace file to a recogniser with the given thresholds."""
     with torch.inference_mode(False):
         return TorchRecognizer(spec, onnx2torch.convert(onnx.load(str(path))), LICENCE, thresholds)

@@ -54,9 +54,7 @@ class TorchRecognizer(nn.Module):
         thresholds: Similarity thresholds by false match rate.
     """
 
-    def __init__(
-        self, spec: RecognizerSpec, network: nn.Module, licence: str, thresholds: dict[float, float]
-    ) -> None:
+    def __init__(self, spec: RecognizerSpec, network: nn.Module, licence: str, thresholds: dict[float, float]) -> None:
         super().__init__()
         self.spec = spec
         self.name = spec.name
@@ -88,10 +86,7 @@ class TorchRecognizer(nn.Module):
         """Cut the crops the network looks at, (B, 3, S, S) in [0, 1], from (B, 3, H, W)."""
         points = landmarks5.detach().cpu().double().numpy()
         maps = np.stack([self.spec.alignment.aligned_to_image(face) for face in points])
-        crops = [
-            warp(image[None], one, (self.spec.alignment.size,) * 2)
-            for image, one in zip(images, maps, strict=True)
-        ]
+        crops = [warp(image[None], one, (self.spec.alignment.size,) * 2) for image, one in zip(images, maps, strict=True)]
         return torch.cat(crops)
 
     def embed_aligned(self, aligned: Tensor) -> Tensor:
@@ -101,9 +96,7 @@ class TorchRecognizer(nn.Module):
         return F.normalize(self.network(x).float(), dim=1)
 
 
-def load_recognizer(
-    name: str, search_dirs: Iterable[Path] = (), device: torch.device | str = "cpu"
-) -> TorchRecognizer:
+def load_recognizer(name: str, search_dirs: Iterable[Path] = (), device: torch.device | str = "cpu") -> TorchRecognizer:
     """Load a recogniser with its measured thresholds.
 
     Works inside a host's `torch.inference_mode()` too: the parameters are ordinary tensors.
@@ -135,9 +128,7 @@ def load_ensemble(
         InputError: No name or a name twice.
     """
     if not names or len(set(names)) != len(names):
-        raise InputError(
-            f"Expected the names of one or more different recognisers, got {list(names)}."
-        )
+        raise InputError(f"Expected the names of one or more different recognisers, got {list(names)}.")
     folders = list(search_dirs)
     return tuple(load_recognizer(name, folders, device) for name in names)
 
@@ -162,16 +153,10 @@ def load_network(spec: RecognizerSpec, path: Path) -> nn.Module:
 def _check_input(images: Tensor, landmarks5: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise InputError(
-            f"Expected pictures of shape (B, 3, H, W) with float values, "
-            f"got {tuple(images.shape)}, {images.dtype}."
+            f"Expected pictures of shape (B, 3, H, W) with float values, got {tuple(images.shape)}, {images.dtype}."
         )
     if landmarks5.shape != (images.shape[0], 5, 2):
-        raise InputError(
-            f"Expected landmarks of shape ({images.shape[0]}, 5, 2), got {tuple(landmarks5.shape)}."
-        )
+        raise InputError(f"Expected landmarks of shape ({images.shape[0]}, 5, 2), got {tuple(landmarks5.shape)}.")
     low, high = float(images.detach().amin()), float(images.detach().amax())
     if not (low >= -0.05 and high <= 1.05):
-        raise InputError(
-            f"Expected picture values in [0, 1], got {low:.3g} to {high:.3g}. "
-            "Divide 8-bit values by 255."
-        )
+        raise InputError(f"Expected picture values in [0, 1], got {low:.3g} to {high:.3g}. Divide 8-bit values by 255.")

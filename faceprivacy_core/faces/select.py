@@ -90,13 +90,10 @@ def detect_faces(
     elif selection.which is not Which.ALL:
         wanted = _reference_embeddings(references, detector, recognizers)
         found = [
-            _pick_people(image, faces, selection.which, recognizers, wanted)
-            for image, faces in zip(images, found, strict=True)
+            _pick_people(image, faces, selection.which, recognizers, wanted) for image, faces in zip(images, found, strict=True)
         ]
     items = tuple(
-        Face(index, face.bbox_xyxy, face.landmarks5, face.confidence)
-        for index, faces in enumerate(found)
-        for face in faces
+        Face(index, face.bbox_xyxy, face.landmarks5, face.confidence) for index, faces in enumerate(found) for face in faces
     )
     height, width = images[0].shape[:2]
     return Faces(items, len(images), height, width)

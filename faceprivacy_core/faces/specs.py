@@ -18,9 +18,7 @@ from .networks.mobilefacenet_relu import MobileFaceNetRelu
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-FACENET_TEMPLATE = np.array(
-    [[0.3493, 0.3963], [0.6507, 0.3963], [0.5000, 0.5756], [0.3711, 0.7194], [0.6289, 0.7194]]
-)
+FACENET_TEMPLATE = np.array([[0.3493, 0.3963], [0.6507, 0.3963], [0.5000, 0.5756], [0.3711, 0.7194], [0.6289, 0.7194]])
 """Mean landmarks in a square face box with a margin of 10 %, as fractions of its side.
 
 Measured with the default detector on 385 generated faces, see `align.FFHQ_TEMPLATE`. Crops

@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..images import crop_landmarks
 from ..protocols import FaceRecognizer
+from ..types import FaceCrops
 
 
 class Energy(Protocol):
@@ -118,6 +120,33 @@ class IdentityEnergy:
         landmarks = scale_landmarks(self.landmarks5.to(images.device), self.crop_size, images.shape[-1])
         embeddings = embed_all(self.recognizers, images, _tile(landmarks, len(images)))
         return sum(term.weight * term(embeddings) for term in self.terms)  # type: ignore[return-value]
+
+
+def anonymization_energy(
+    originals: Tensor, crops: FaceCrops, recognizers: Sequence[FaceRecognizer], *, floor: float, diversity: float
+) -> IdentityEnergy:
+    """Build the energy that anonymises given crops: away from the originals and from each other.
+
+    Args:
+        originals: (N, 3, S, S) crops in [0, 1], on the device of the computation.
+        crops: Their placement.
+        recognizers: Differentiable recognisers.
+        floor: See `PushAway` and `Diversity`.
+        diversity: Weight of the push between variants.
+
+    Raises:
+        InputError: The crops and their placement differ in number, or there is no recogniser.
+    """
+    if len(originals) != len(crops) or not recognizers:
+        raise InputError(
+            f"Expected {len(crops)} original crops and at least one recogniser, got {len(originals)} and {len(recognizers)}. "
+            "Connect the image of Face Crop and Load Face Recognizers."
+        )
+    with torch.inference_mode(False), torch.no_grad():
+        landmarks = scale_landmarks(crop_landmarks(crops), crops.size, originals.shape[-1]).to(originals.device)
+        references = embed_all(recognizers, originals.clone(), landmarks)
+    terms = (PushAway(references, floor), Diversity(len(crops), floor, diversity))
+    return IdentityEnergy(tuple(recognizers), landmarks, originals.shape[-1], terms)
 
 
 def embed_all(recognizers: Sequence[FaceRecognizer], images: Tensor, landmarks5: Tensor) -> tuple[Tensor, ...]:

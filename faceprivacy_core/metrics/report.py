@@ -202,9 +202,7 @@ def compute_report(
     )
 
 
-def _compare(
-    before: FaceWindow, after: Sequence[FaceWindow], recognizer: FaceRecognizer, role: str
-) -> RecognizerResult:
+def _compare(before: FaceWindow, after: Sequence[FaceWindow], recognizer: FaceRecognizer, role: str) -> RecognizerResult:
     return RecognizerResult(
         name=recognizer.name,
         family=recognizer.family,
@@ -215,9 +213,7 @@ def _compare(
     )
 
 
-def _quality(
-    original: Picture, protected: Picture, region: Region, ssim: NDArray[np.float32], lpips: float | None
-) -> Quality:
+def _quality(original: Picture, protected: Picture, region: Region, ssim: NDArray[np.float32], lpips: float | None) -> Quality:
     return Quality(
         psnr_db=fidelity.compute_psnr(original, protected, region),
         ssim=fidelity.mean_inside(ssim, region),
@@ -230,9 +226,7 @@ def _is_same_place(face: Face, other: Face) -> bool:
     return bool(np.linalg.norm(face.landmarks5[2] - other.landmarks5[2]) < SAME_FACE_DISTANCE * face.width)
 
 
-def _check_input(
-    original: Picture, protected: Picture, recognizers: Sequence[FaceRecognizer], seen: Collection[str]
-) -> None:
+def _check_input(original: Picture, protected: Picture, recognizers: Sequence[FaceRecognizer], seen: Collection[str]) -> None:
     check_picture(original)
     fidelity.check_pair(original, protected, np.ones(original.shape[:2], dtype=np.bool_))
     names = [recognizer.name for recognizer in recognizers]

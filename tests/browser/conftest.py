@@ -45,9 +45,7 @@ def pictures(server: Any) -> None:
 @pytest.fixture
 def page(browser: Any, server: Any, pictures: None) -> Iterator[Any]:
     """The frontend, loaded and ready."""
-    request = urllib.request.Request(
-        f"{server.url}/settings", json.dumps(SETTINGS).encode(), {"Content-Type": "text/json"}
-    )
+    request = urllib.request.Request(f"{server.url}/settings", json.dumps(SETTINGS).encode(), {"Content-Type": "text/json"})
     urllib.request.urlopen(request, timeout=30).close()
     BROWSER_OUTPUT.mkdir(parents=True, exist_ok=True)
     opened = browser.new_page(viewport=VIEW)

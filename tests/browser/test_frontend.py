@@ -73,9 +73,7 @@ def test_workflow_opens_without_a_missing_node_or_a_lost_link(page: Any, path: P
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_frontend_and_converter_make_the_same_prompt(
-    page: Any, path: Path, object_info: dict[str, Any]
-) -> None:
+def test_frontend_and_converter_make_the_same_prompt(page: Any, path: Path, object_info: dict[str, Any]) -> None:
     workflow = _open(page, path)
     theirs = page.evaluate(PROMPT)
     ours = to_prompt(workflow, object_info)

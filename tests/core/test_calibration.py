@@ -28,10 +28,7 @@ def test_the_smaller_of_both_thresholds_counts():
     for record in document["recognizers"]:
         loaded = load_calibration(record["name"], record["sha256"])
         for fmr in FMRS:
-            measured = [
-                record["bases"][name][str(fmr)]["threshold"]
-                for name in ("generated_faces", "photos")
-            ]
+            measured = [record["bases"][name][str(fmr)]["threshold"] for name in ("generated_faces", "photos")]
             assert loaded.thresholds[fmr] == min(measured)
 
 

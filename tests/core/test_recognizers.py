@@ -45,9 +45,7 @@ def _points(scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:
 def loaded() -> dict[str, TorchRecognizer]:
     try:
         with torch.inference_mode():  # as inside a host
-            return {
-                name: recognizers.load_recognizer(name) for name in recognizers.RECOGNIZER_NAMES
-            }
+            return {name: recognizers.load_recognizer(name) for name in recognizers.RECOGNIZER_NAMES}
     except ModelFileError as error:
         if os.environ.get("CI"):
             raise
@@ -77,9 +75,7 @@ def test_colour_order_and_scaling_reach_the_network():
 
 
 def test_embedding_follows_a_face_that_is_shifted_or_enlarged():
-    smooth = nn.functional.interpolate(torch.rand(1, 3, 7, 7), (112, 112), mode="bicubic").clamp(
-        0, 1
-    )
+    smooth = nn.functional.interpolate(torch.rand(1, 3, 7, 7), (112, 112), mode="bicubic").clamp(0, 1)
     toy = _toy()
     reference = toy.embed(smooth, _points())
     canvas = torch.zeros(1, 3, 300, 260)
@@ -97,9 +93,7 @@ def test_batch_equals_loop_rows_have_length_1_and_inputs_stay():
     before = images.clone()
     toy = _toy()
     together = toy.embed(images, points)
-    alone = torch.cat(
-        [toy.embed(image[None], one[None]) for image, one in zip(images, points, strict=True)]
-    )
+    alone = torch.cat([toy.embed(image[None], one[None]) for image, one in zip(images, points, strict=True)])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
     torch.testing.assert_close(together.norm(dim=1), torch.ones(3), rtol=0, atol=1e-5)
     assert torch.equal(images, before)
@@ -107,9 +101,7 @@ def test_batch_equals_loop_rows_have_length_1_and_inputs_stay():
 
 
 def test_a_recogniser_stays_frozen_and_in_evaluation_mode():
-    toy = TorchRecognizer(
-        _toy().spec, nn.Sequential(_Pool(), nn.Dropout(), nn.Linear(48, 4)), "none", {}
-    )
+    toy = TorchRecognizer(_toy().spec, nn.Sequential(_Pool(), nn.Dropout(), nn.Linear(48, 4)), "none", {})
     toy.train()
     assert not any(module.training for module in toy.modules())
     assert not any(parameter.requires_grad for parameter in toy.parameters())
@@ -166,9 +158,7 @@ def test_gradients_reach_the_whole_face_of_a_whole_picture(
     reference = recognizer.embed(people[0][1:], people[1][1:])
     (recognizer.embed(images, landmarks) @ reference.T).sum().backward()
     left, right = landmarks[0, 0].round().int().tolist(), landmarks[0, 1].round().int().tolist()
-    between = images.grad[
-        0, :, min(left[1], right[1]) : int(landmarks[0, 3:, 1].max()), left[0] : right[0]
-    ]
+    between = images.grad[0, :, min(left[1], right[1]) : int(landmarks[0, 3:, 1].max()), left[0] : right[0]]
     assert torch.isfinite(images.grad).all()
     assert (between.abs().sum(dim=0) > 0).float().mean() > 0.99
 
@@ -182,30 +172,20 @@ def test_people_are_told_apart_and_known_again_when_the_photo_is_worse(
     recognizer = loaded[name]
     worse = (nn.functional.avg_pool2d(images, 2) * 0.8 + 0.05).clamp(0, 1)
     with torch.no_grad():
-        similarity = (
-            recognizer.embed(images, landmarks)
-            @ recognizer.embed(worse, (landmarks + 0.5) / 2 - 0.5).T
-        )
+        similarity = recognizer.embed(images, landmarks) @ recognizer.embed(worse, (landmarks + 0.5) / 2 - 0.5).T
     assert similarity.diagonal().min() > recognizer.thresholds[0.001]
     assert max(similarity[0, 1], similarity[1, 0]) < recognizer.thresholds[0.01]
 
 
 @pytest.mark.weights
-def test_sface_in_torch_equals_onnxruntime(
-    loaded: dict[str, TorchRecognizer], people: tuple[torch.Tensor, torch.Tensor]
-):
+def test_sface_in_torch_equals_onnxruntime(loaded: dict[str, TorchRecognizer], people: tuple[torch.Tensor, torch.Tensor]):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(weights.find("sface")), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(weights.find("sface")), options, providers=["CPUExecutionProvider"])
     sface = loaded["sface"]
     aligned = sface.align(*people)
-    outputs = [
-        session.run(None, {session.get_inputs()[0].name: 255 * one[None].numpy()})[0][0]
-        for one in aligned
-    ]
+    outputs = [session.run(None, {session.get_inputs()[0].name: 255 * one[None].numpy()})[0][0] for one in aligned]
     expected = np.stack([output / np.linalg.norm(output) for output in outputs])
     np.testing.assert_allclose(sface.embed_aligned(aligned).numpy(), expected, rtol=0, atol=1e-4)

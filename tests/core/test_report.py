@@ -76,9 +76,7 @@ def report_of(
 ) -> PrivacyReport:
     recognizers = [ProjectionRecognizer("a", 1), ProjectionRecognizer("b", 2)] if recognizers is None else recognizers
     detector = TextureDetector() if detector is None else detector
-    return compute_report(
-        original, protected, detector, recognizers, seen=seen, mask=mask, perceptual=None, faces=faces
-    )
+    return compute_report(original, protected, detector, recognizers, seen=seen, mask=mask, perceptual=None, faces=faces)
 
 
 def similarities(report: PrivacyReport) -> list[list[float]]:
@@ -145,9 +143,7 @@ def test_a_face_elsewhere_is_not_the_same_face(original: np.ndarray):
         assert report.faces[0].detected_after is expected
 
 
-def test_the_similarity_is_never_flatter_than_at_the_landmarks_of_the_original(
-    original: np.ndarray, protected: np.ndarray
-):
+def test_the_similarity_is_never_flatter_than_at_the_landmarks_of_the_original(original: np.ndarray, protected: np.ndarray):
     recognizer = ProjectionRecognizer()
     near = synthetic_face(88, 94, 66)
     report = report_of(original, protected, [recognizer], detector=TextureDetector([near]), faces=FACES[:1])
@@ -189,9 +185,7 @@ def test_roles_follow_the_names_of_the_seen(original: np.ndarray):
 
 
 def test_the_json_has_the_promised_keys(original: np.ndarray, protected: np.ndarray, mask: np.ndarray):
-    report = json.loads(
-        json.dumps(report_of(original, protected, seen={"a"}, mask=mask).to_json_dict(), allow_nan=False)
-    )
+    report = json.loads(json.dumps(report_of(original, protected, seen={"a"}, mask=mask).to_json_dict(), allow_nan=False))
     assert list(report) == ["schema_version", "image", "faces", "quality", "seconds"]
     assert report["schema_version"] == 1
     assert report["image"] == {"height": 200, "width": 300}

@@ -18,9 +18,7 @@ CONTENT = b"not really a network"
 def toy(monkeypatch: pytest.MonkeyPatch) -> weights.WeightsFile:
     """A table of one small file."""
     digest = hashlib.sha256(CONTENT).hexdigest()
-    file = replace(
-        weights.FILES[0], key="toy", file_name="toy.onnx", sha256=digest, size=len(CONTENT)
-    )
+    file = replace(weights.FILES[0], key="toy", file_name="toy.onnx", sha256=digest, size=len(CONTENT))
     monkeypatch.setattr(weights, "FILES", (file,))
     return file
 

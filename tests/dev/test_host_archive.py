@@ -67,9 +67,7 @@ def test_wrong_hash_names_both_hashes_and_what_to_do(tmp_path: Path) -> None:
         verify_sha256(path, "0" * 64)
 
 
-def test_interrupted_fetch_leaves_nothing_that_looks_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_fetch_leaves_nothing_that_looks_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(python: Path, folder: Path) -> Path:
         return _archive(folder / "a.tar.gz", "top/vendor/ComfyUI/main.py")
 

@@ -94,9 +94,7 @@ def _graph(*nodes: dict[str, Any], links: list[Any]) -> dict[str, Any]:
     return {"nodes": list(nodes), "links": links}
 
 
-PLAIN = _graph(
-    LOADER, _sample(), _saver(2), links=[[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]]
-)
+PLAIN = _graph(LOADER, _sample(), _saver(2), links=[[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]])
 
 
 def test_values_follow_the_order_of_the_definition_and_skip_companions() -> None:
@@ -127,9 +125,7 @@ def test_notes_vanish_and_reroutes_are_followed() -> None:
     reroute = _node(4, "Reroute", inputs=[_in("", "*", 2)], outputs=[{"name": "", "type": "IMAGE"}])
     links = [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 4, 0, "*"], [3, 4, 0, 3, 0, "IMAGE"]]
     note = _node(5, "MarkdownNote", widgets_values=["Hello."])
-    prompt = to_prompt(
-        _graph(LOADER, _sample(), _saver(3), reroute, note, links=links), OBJECT_INFO
-    )
+    prompt = to_prompt(_graph(LOADER, _sample(), _saver(3), reroute, note, links=links), OBJECT_INFO)
     assert set(prompt) == {"1", "2", "3"}
     assert prompt["3"]["inputs"]["images"] == ["2", 0]
 
@@ -153,9 +149,7 @@ def test_muted_node_leaves_its_readers_without_input() -> None:
         (["none", 1.5], {"how": "none", "sigmas": 1.5}),
     ],
 )
-def test_dynamic_menu_brings_the_widgets_of_its_choice(
-    values: list[Any], expected: dict[str, Any]
-) -> None:
+def test_dynamic_menu_brings_the_widgets_of_its_choice(values: list[Any], expected: dict[str, Any]) -> None:
     node = _node(1, "Blur", widgets_values=values, inputs=[_in("image", "IMAGE", None)])
     assert to_prompt(_graph(node, links=[]), OBJECT_INFO)["1"]["inputs"] == expected
 

@@ -207,9 +207,7 @@ def _masks(client: ComfyClient, object_info: dict[str, Any], name: str, **option
     return picture[..., 0] > 0
 
 
-def test_regions_lie_inside_each_other(
-    client: ComfyClient, object_info: dict[str, Any], two_name: str
-) -> None:
+def test_regions_lie_inside_each_other(client: ComfyClient, object_info: dict[str, Any], two_name: str) -> None:
     inner, face, head = (
         _masks(client, object_info, two_name, region=region)
         for region in ("inner face", "face with neck and ears", "whole head")
@@ -219,13 +217,9 @@ def test_regions_lie_inside_each_other(
     assert not (face & ~head).any()
 
 
-def test_numbers_follow_the_order_that_was_chosen(
-    client: ComfyClient, object_info: dict[str, Any], two_name: str
-) -> None:
+def test_numbers_follow_the_order_that_was_chosen(client: ComfyClient, object_info: dict[str, Any], two_name: str) -> None:
     everyone = _masks(client, object_info, two_name)
-    one, other = (
-        _masks(client, object_info, two_name, which="by number", numbers=number) for number in ("0", "1")
-    )
+    one, other = (_masks(client, object_info, two_name, which="by number", numbers=number) for number in ("0", "1"))
     assert one.any()
     assert other.any()
     np.testing.assert_array_equal(one | other, everyone)

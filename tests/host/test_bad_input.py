@@ -137,9 +137,7 @@ def test_picture_with_alpha_is_handled_by_its_colours(
     _check_replaced(result, touched, two_people)
 
 
-def test_batch_with_an_alpha_channel_is_refused_by_name(
-    refused: Refused, object_info: dict[str, Any], two_name: str
-) -> None:
+def test_batch_with_an_alpha_channel_is_refused_by_name(refused: Refused, object_info: dict[str, Any], two_name: str) -> None:
     prompt = graphs.anonymize_prompt(object_info, two_name)
     loaded = graphs.node_id(prompt, "LoadImage")
     joined = graphs.add(prompt, "JoinImageWithAlpha", image=[loaded, 0], alpha=[loaded, 1])
@@ -245,9 +243,7 @@ def test_picture_whose_sides_are_no_multiple_of_8_keeps_its_size(
 # Settings
 
 
-def test_number_of_a_face_that_does_not_exist_is_refused(
-    refused: Refused, object_info: dict[str, Any], two_name: str
-) -> None:
+def test_number_of_a_face_that_does_not_exist_is_refused(refused: Refused, object_info: dict[str, Any], two_name: str) -> None:
     prompt = graphs.anonymize_prompt(object_info, two_name)
     graphs.inputs(prompt, MASK).update(which="by number", numbers="0, 5")
     message = refused(prompt, MASK)
@@ -398,9 +394,7 @@ def test_guidance_refuses_a_vae_with_16_latent_channels(
         _guide(pack_nodes, parts, vae=vae)
 
 
-def test_guidance_refuses_crops_of_another_count(
-    pack_nodes: dict[str, Any], parts: dict[str, Any], errors: ModuleType
-) -> None:
+def test_guidance_refuses_crops_of_another_count(pack_nodes: dict[str, Any], parts: dict[str, Any], errors: ModuleType) -> None:
     with pytest.raises(errors.InputError, match="Expected the 1 crops Face Crop made, got 2 images"):
         _guide(pack_nodes, parts, image=parts["image"].repeat(2, 1, 1, 1))
 
@@ -447,16 +441,12 @@ def test_missing_model_file_names_the_command_that_fetches_it(
         pack_nodes[node].execute(**given)
 
 
-def test_grayscale_tensor_of_another_pack_is_refused_by_name(
-    pack_nodes: dict[str, Any], errors: ModuleType
-) -> None:
+def test_grayscale_tensor_of_another_pack_is_refused_by_name(pack_nodes: dict[str, Any], errors: ModuleType) -> None:
     import torch
 
     for channels, name in ((1, "grayscale"), (4, "alpha channel"), (6, "6 channels")):
         with pytest.raises(errors.InputError, match=rf"3 channels, got .*{name}"):
-            pack_nodes[MASK].execute(
-                image=torch.zeros(1, 64, 64, channels), **graphs.widget_defaults(pack_nodes[MASK])
-            )
+            pack_nodes[MASK].execute(image=torch.zeros(1, 64, 64, channels), **graphs.widget_defaults(pack_nodes[MASK]))
 
 
 def test_picture_with_infinite_values_is_refused(pack_nodes: dict[str, Any], errors: ModuleType) -> None:

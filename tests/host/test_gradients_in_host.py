@@ -192,9 +192,7 @@ def test_hook_moves_the_estimate_by_a_finite_gradient_with_every_kind_of_vae(
     assert bool((change > 1e-6).all()), change
 
 
-def test_hook_lowers_the_similarity_that_it_differentiates(
-    pack_nodes: dict[str, Any], core: Core, scene: Scene
-) -> None:
+def test_hook_lowers_the_similarity_that_it_differentiates(pack_nodes: dict[str, Any], core: Core, scene: Scene) -> None:
     import torch
 
     guidance_module, host_module = core("nodes.guidance"), core("nodes._host")
@@ -270,9 +268,7 @@ def test_stock_sampler_with_the_hook_equals_the_guided_sampler_of_the_core(
     scene = replace(scene, recognizers=(ProjectionRecognizer(), ProjectionRecognizer("other", seed=1)))
     image = scene.image.permute(0, 3, 1, 2).clone()
     inversion, _, _ = (
-        pack_nodes["FacePrivacy_MsiInversion"]
-        .execute(scene.model, scene.vae, scene.encoder, scene.image, False, 20, 5)
-        .args
+        pack_nodes["FacePrivacy_MsiInversion"].execute(scene.model, scene.vae, scene.encoder, scene.image, False, 20, 5).args
     )
     latent = scene.vae.encode(scene.image).repeat(variants, 1, 1, 1)
     noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(5))
@@ -305,9 +301,7 @@ def test_stock_sampler_with_the_hook_equals_the_guided_sampler_of_the_core(
     background = samplers.Background(latent, noise, latent_mask)
     start = background.restore(latent + sigmas[0] * noise, float(sigmas[0]))
     with torch.inference_mode(False), torch.no_grad():
-        from_core = samplers.sample_euler(
-            denoiser, start.clone(), sigmas, None, edit_denoised=guidance, background=background
-        )
+        from_core = samplers.sample_euler(denoiser, start.clone(), sigmas, None, edit_denoised=guidance, background=background)
     assert len(guidance.history) == len(sigmas) - 1
     plain = comfy.sample.sample_custom(
         scene.model, noise, 1.0, comfy.samplers.sampler_object("euler"), sigmas, positive, negative, latent,
@@ -344,9 +338,7 @@ def test_hook_equals_the_edit_of_the_core_for_the_same_estimate(
     torch.testing.assert_close(from_host, from_core, rtol=0.0, atol=1e-5)
 
 
-def test_guidance_is_refused_while_noise_rises(
-    pack_nodes: dict[str, Any], core: Core, scene: Scene
-) -> None:
+def test_guidance_is_refused_while_noise_rises(pack_nodes: dict[str, Any], core: Core, scene: Scene) -> None:
     error = core("faceprivacy_core.errors").UnsupportedModelError
     guided = _guided(pack_nodes, scene, scene.model, scene.vae)
     node = pack_nodes["FacePrivacy_MsiInversion"]
@@ -354,9 +346,7 @@ def test_guidance_is_refused_while_noise_rises(
         node.execute(guided, scene.vae, scene.encoder, scene.image, True, 4, 1)
 
 
-def test_guidance_is_refused_without_a_list_of_noise_levels(
-    pack_nodes: dict[str, Any], core: Core, scene: Scene
-) -> None:
+def test_guidance_is_refused_without_a_list_of_noise_levels(pack_nodes: dict[str, Any], core: Core, scene: Scene) -> None:
     import torch
 
     hook = _hook(_guided(pack_nodes, scene, scene.model, scene.vae))

@@ -30,9 +30,7 @@ def _all_inputs(definition: Mapping[str, Any]) -> Iterator[InputSpec]:
                 yield from _all_inputs(option["inputs"])
 
 
-def test_host_loads_the_pack_without_a_failed_import(
-    server: ComfyServer, our_nodes: dict[str, Any]
-) -> None:
+def test_host_loads_the_pack_without_a_failed_import(server: ComfyServer, our_nodes: dict[str, Any]) -> None:
     log = server.log_path.read_text(errors="replace")
     assert "Import times for custom nodes" in log
     assert "IMPORT FAILED" not in log
@@ -43,9 +41,7 @@ def test_every_node_id_begins_with_the_name_of_the_pack(our_nodes: dict[str, Any
 
 
 def test_every_node_lies_in_our_category(our_nodes: dict[str, Any]) -> None:
-    outside = [
-        k for k, node in our_nodes.items() if not node["category"].startswith("face privacy")
-    ]
+    outside = [k for k, node in our_nodes.items() if not node["category"].startswith("face privacy")]
     assert outside == []
 
 
@@ -57,10 +53,7 @@ def test_every_node_has_a_description_and_a_title_of_its_own(our_nodes: dict[str
 
 def test_every_input_has_a_tooltip(our_nodes: dict[str, Any]) -> None:
     bare = [
-        f"{key}.{spec.name}"
-        for key, node in our_nodes.items()
-        for spec in _all_inputs(node)
-        if not spec.options.get("tooltip")
+        f"{key}.{spec.name}" for key, node in our_nodes.items() for spec in _all_inputs(node) if not spec.options.get("tooltip")
     ]
     assert bare == []
 
@@ -73,9 +66,7 @@ def test_every_schema_input_is_a_parameter_of_execute(pack_nodes: dict[str, Any]
         assert sorted(schema_ids) == sorted(parameters), key
 
 
-def test_loader_and_server_show_the_same_nodes(
-    pack_nodes: dict[str, Any], our_nodes: dict[str, Any]
-) -> None:
+def test_loader_and_server_show_the_same_nodes(pack_nodes: dict[str, Any], our_nodes: dict[str, Any]) -> None:
     assert set(pack_nodes) == set(our_nodes)
 
 

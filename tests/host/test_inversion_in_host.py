@@ -73,9 +73,7 @@ class RoundTrip:
 
 
 @pytest.fixture(scope="module")
-def round_trip(
-    host_nodes: ModuleType, pack_nodes: dict[str, Any], scene: Scene
-) -> Callable[[int, int], RoundTrip]:
+def round_trip(host_nodes: ModuleType, pack_nodes: dict[str, Any], scene: Scene) -> Callable[[int, int], RoundTrip]:
     """Invert the crop, sample the noise map with KSamplerAdvanced, compare latents; each setting once."""
     import torch
 
@@ -125,9 +123,7 @@ def test_noise_map_has_the_spread_of_noise_only_when_iterated(round_trip: Callab
 
 
 @pytest.mark.parametrize("steps", [2, 3, 7, 20, 25, 30, 33, 50, 100, 120, 200])
-def test_inversion_uses_the_noise_levels_of_the_host_for_every_number_of_steps(
-    core: Core, scene: Scene, steps: int
-) -> None:
+def test_inversion_uses_the_noise_levels_of_the_host_for_every_number_of_steps(core: Core, scene: Scene, steps: int) -> None:
     import comfy.samplers
     import torch
 
@@ -216,14 +212,10 @@ def test_no_switch_leaves_a_noise_level_beside_it_without_an_embedding(
 
 
 @pytest.mark.parametrize("switch", [1, 400, 999])
-def test_exactly_one_of_two_prompts_acts_at_every_noise_level(
-    pack_nodes: dict[str, Any], scene: Scene, switch: int
-) -> None:
+def test_exactly_one_of_two_prompts_acts_at_every_noise_level(pack_nodes: dict[str, Any], scene: Scene, switch: int) -> None:
     empty = scene.encoder.empty_tokens()
     positive, _ = (
-        pack_nodes["FacePrivacy_EmbeddingSchedule"]
-        .execute("anonymise", switch, None, [[empty + 1.0, {}]], [[empty, {}]])
-        .args
+        pack_nodes["FacePrivacy_EmbeddingSchedule"].execute("anonymise", switch, None, [[empty + 1.0, {}]], [[empty, {}]]).args
     )
     found = _active(scene, positive, _levels(scene))
     assert found == [[1]] * switch + [[0]] * (1000 - switch)

@@ -74,9 +74,7 @@ def test_pictures_of_the_workflow_are_samples(path: Path, object_info: dict[str,
 @pytest.mark.slow
 @pytest.mark.weights
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
-def test_workflow_gives_a_picture(
-    path: Path, client: ComfyClient, object_info: dict[str, Any]
-) -> None:
+def test_workflow_gives_a_picture(path: Path, client: ComfyClient, object_info: dict[str, Any]) -> None:
     prompt = to_prompt(load_workflow(path), object_info)
     provide_pictures(client, prompt, object_info)
     outcome = client.run(prompt, timeout_s=RUN_LIMIT_S)

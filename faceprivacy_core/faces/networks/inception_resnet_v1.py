@@ -49,9 +49,7 @@ class _Residual(nn.Module):
         self.is_last = is_last
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed = torch.cat(
-            [self.get_submodule(f"Branch_{index}")(x) for index in range(self.num_branches)], dim=1
-        )
+        mixed = torch.cat([self.get_submodule(f"Branch_{index}")(x) for index in range(self.num_branches)], dim=1)
         y = x + self.scale * self.Conv2d_1x1(mixed)
         return y if self.is_last else y.relu()
 

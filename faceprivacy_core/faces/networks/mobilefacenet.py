@@ -34,9 +34,7 @@ class _Bottleneck(nn.Module):
     def __init__(self, inputs: int, outputs: int, hidden: int, *, stride: int) -> None:
         super().__init__()
         self.conv = _ConvUnit(inputs, hidden, 1, linear=False)
-        self.conv_dw = _ConvUnit(
-            hidden, hidden, 3, stride=stride, padding=1, groups=hidden, linear=False
-        )
+        self.conv_dw = _ConvUnit(hidden, hidden, 3, stride=stride, padding=1, groups=hidden, linear=False)
         self.project = _ConvUnit(hidden, outputs, 1, linear=True)
         self.has_shortcut = stride == 1
 
@@ -50,9 +48,7 @@ class _Stage(nn.Module):
 
     def __init__(self, channels: int, hidden: int, blocks: int) -> None:
         super().__init__()
-        self.model = nn.Sequential(
-            *[_Bottleneck(channels, channels, hidden, stride=1) for _ in range(blocks)]
-        )
+        self.model = nn.Sequential(*[_Bottleneck(channels, channels, hidden, stride=1) for _ in range(blocks)])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)

@@ -8,9 +8,7 @@ STAGES = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128
 """Widening factor, channels, blocks and first stride of each stage (Chen et al. 2018, table 1)."""
 
 
-def _conv_unit(
-    inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
+def _conv_unit(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU6())
 
