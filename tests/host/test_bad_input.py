@@ -395,7 +395,7 @@ def test_guidance_refuses_a_vae_with_16_latent_channels(
 
 
 def test_guidance_refuses_crops_of_another_count(pack_nodes: dict[str, Any], parts: dict[str, Any], errors: ModuleType) -> None:
-    with pytest.raises(errors.InputError, match="Expected the 1 crops Face Crop made, got 2 images"):
+    with pytest.raises(errors.InputError, match="Expected 1 original crops and at least one recogniser, got 2 and 1"):
         _guide(pack_nodes, parts, image=parts["image"].repeat(2, 1, 1, 1))
 
 

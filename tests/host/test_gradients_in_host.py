@@ -196,7 +196,7 @@ def test_hook_lowers_the_similarity_that_it_differentiates(pack_nodes: dict[str,
     import torch
 
     guidance_module, host_module = core("nodes.guidance"), core("nodes._host")
-    energy = guidance_module.identity_energy(
+    energy = guidance_module.anonymization_energy(
         scene.image.permute(0, 3, 1, 2), scene.crops, scene.recognizers, floor=-1.0, diversity=0.0
     )
     decode = host_module.differentiable_decoder(scene.model, scene.vae)
@@ -289,7 +289,7 @@ def test_stock_sampler_with_the_hook_equals_the_guided_sampler_of_the_core(
     )  # fmt: skip
 
     # The core
-    energy = core("nodes.guidance").identity_energy(image, scene.crops, scene.recognizers, floor=-1.0, diversity=1.0)
+    energy = core("nodes.guidance").anonymization_energy(image, scene.crops, scene.recognizers, floor=-1.0, diversity=1.0)
     guidance = guided_module.EnergyGuidance(
         energy,
         lambda z: ((face_model.autoencoder.decode(z) + 1.0) / 2.0).clamp(0.0, 1.0),
@@ -323,7 +323,7 @@ def test_hook_equals_the_edit_of_the_core_for_the_same_estimate(
 
     face_model = core("faceprivacy_core.builtin.model").load_face_model()
     image = scene.image.permute(0, 3, 1, 2).clone()
-    energy = core("nodes.guidance").identity_energy(image, scene.crops, scene.recognizers, floor=-1.0, diversity=1.0)
+    energy = core("nodes.guidance").anonymization_energy(image, scene.crops, scene.recognizers, floor=-1.0, diversity=1.0)
     guidance = core("faceprivacy_core.guidance.guided").EnergyGuidance(
         energy,
         lambda z: ((face_model.autoencoder.decode(z) + 1.0) / 2.0).clamp(0.0, 1.0),
