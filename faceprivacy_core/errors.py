@@ -28,3 +28,52 @@ class UnsupportedModelError(FacePrivacyError):
 
 class NumericalError(FacePrivacyError, ArithmeticError):
     """A computation left the finite numbers or did not converge far enough to be used."""
+
+
+class KeyedError(FacePrivacyError):
+    """Base of the errors of keyed pictures. Each has one fixed text that holds no data."""
+
+    text = "A keyed picture could not be processed."
+
+    def __init__(self) -> None:
+        super().__init__(self.text)
+
+
+class WrongKeyError(KeyedError):
+    """The key is not the one the face was encrypted with."""
+
+    text = (
+        "Expected the key this face was encrypted with, got another one. Check the key's name; a passphrase must match "
+        "in every letter, capital and space."
+    )
+
+
+class TamperedError(KeyedError):
+    """Picture or payload were changed after encryption."""
+
+    text = (
+        "Expected the picture as it was written by Keyed Encrypt; it or its sealed payload was changed since. Use the "
+        "untouched file: no other program may have resized, recompressed or edited it."
+    )
+
+
+class FormatError(KeyedError):
+    """There is no keyed payload, or it is damaged or of an unknown version."""
+
+    text = (
+        "Expected a keyed payload of a version this program knows, found none or a damaged one. Use the PNG written by "
+        "Save Keyed Image, or its .fprv sidecar; most programs and web sites strip the payload from a PNG."
+    )
+
+
+class ModelMismatchError(KeyedError):
+    """The face needs another model, VAE or prompt than the connected one."""
+
+    text = (
+        "Expected the same model, VAE and prompt as at encryption, got others. Connect the same checkpoint, without "
+        "further LoRAs or patches; `faceprivacy inspect` shows which model the face needs."
+    )
+
+
+class KeyNotFoundError(FacePrivacyError):
+    """No key of this name, or one that cannot be used. The message never holds key material."""

@@ -1,0 +1,1 @@
+"""Keyed, reversible faces: only the right key brings the original back."""
