@@ -108,7 +108,7 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor)
         raise InputError(f"Expected a mask of shape {(images.shape[0], 1, *images.shape[-2:])}, got {tuple(mask.shape)}.")
     if not bool(torch.isfinite(results).all()):
         raise InputError("Expected finite crops, got NaN or infinity. Sample in fp32 or lower the guidance strength.")
-    weights = _ownership_weights(crops, mask)
+    weights = ownership_weights(crops, mask)
     variants = [_paste_variant(images, variant, crops, weights, mask) for variant in results.split(num_faces)]
     return torch.cat(variants)
 
@@ -125,8 +125,19 @@ def _paste_variant(images: Tensor, results: Tensor, crops: FaceCrops, weights: T
     return pasted
 
 
-def _ownership_weights(crops: FaceCrops, mask: Tensor) -> Tensor:
-    """Share the mask out among the faces: (N, 1, H, W), each pixel owned by one face."""
+def ownership_weights(crops: FaceCrops, mask: Tensor) -> Tensor:
+    """Share a mask out among the faces: each pixel goes to the face it is nearer to.
+
+    Args:
+        crops: Placement of N crops.
+        mask: (B, 1, H, W) in [0, 1].
+
+    Returns:
+        (N, 1, H, W), falling to 0 over the rim of each crop.
+
+    Raises:
+        InputError: More than 2 % of the mask lies outside every crop and would stay unprotected.
+    """
     height, width = mask.shape[-2:]
     y, x = np.mgrid[0:height, 0:width]
     distances, covers = [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ..errors import NumericalError
 from ..protocols import Denoiser, Progress
-from .samplers import _check_falling
+from .samplers import Background, _check_falling
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,7 @@ def invert_euler(
     cond: Any,
     *,
     iterations: int = 5,
+    background: Background | None = None,
     progress: Progress | None = None,
 ) -> Inversion:
     """Invert `sample_euler` step by step with fixed-point iterations.
@@ -58,6 +60,8 @@ def invert_euler(
         cond: Conditioning, the same as in sampling.
         iterations: Fixed-point iterations after the first evaluation; 0 is the naive
             inversion of the literature. The model is called n * (1 + iterations) times.
+        background: Region held to a given latent at every level, as in sampling. The rest is
+            then inverted exactly, because both directions see the same surroundings.
         progress: Called after every step.
 
     Returns:
@@ -73,12 +77,16 @@ def invert_euler(
     """
     _check_falling(sigmas)
     rising = sigmas.flip(0).tolist()
-    x, slope = x0, None
+    hold = _hold_nothing if background is None else background.restore
+    x, slope = hold(x0, rising[0]), None
     residuals = []
     for i, (sigma_low, sigma) in enumerate(pairwise(rising)):
         step = sigma - sigma_low
         guess = x if slope is None or iterations == 0 else x + step * slope
-        x, slope, residual = _solve_step(model, x, guess, sigma, step, cond, iterations)
+        x, slope, residual = _solve_step(
+            lambda latent, level=sigma: model(hold(latent, level), level, cond), x, guess, sigma, step, iterations, background
+        )
+        x = hold(x, sigma)
         residuals.append(residual)
         if not bool(torch.isfinite(residual).all() and torch.isfinite(x).all()):
             raise NumericalError(
@@ -90,21 +98,32 @@ def invert_euler(
 
 
 def _solve_step(
-    model: Denoiser, x_low: Tensor, guess: Tensor, sigma: float, step: float, cond: Any, iterations: int
+    denoise: Callable[[Tensor], Tensor],
+    x_low: Tensor,
+    guess: Tensor,
+    sigma: float,
+    step: float,
+    iterations: int,
+    background: Background | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Solve x = x_low + step * d(x, sigma); return x, the slope used and the residual (B,)."""
     best_residual = torch.full((x_low.shape[0],), torch.inf, device=x_low.device)
     best_x, best_slope = guess, torch.zeros_like(guess)
     for _ in range(1 + iterations):
-        slope = (guess - model(guess, sigma, cond)) / sigma
+        slope = (guess - denoise(guess)) / sigma
         update = x_low + step * slope
-        residual = _norm(update - guess) / _norm(step * slope).clamp(min=1e-12)
+        free = 1.0 if background is None else background.mask
+        residual = _norm(free * (update - guess)) / _norm(free * step * slope).clamp(min=1e-12)
         better = residual < best_residual
         keep = better.view(-1, 1, 1, 1)
         best_x, best_slope = torch.where(keep, update, best_x), torch.where(keep, slope, best_slope)
         best_residual = torch.where(better, residual, best_residual)
         guess = update
     return best_x, best_slope, best_residual
+
+
+def _hold_nothing(x: Tensor, sigma: float) -> Tensor:
+    return x
 
 
 def _norm(x: Tensor) -> Tensor:
