@@ -1,0 +1,185 @@
+"""Brings the original faces of a keyed picture back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError, ModelMismatchError, WrongKeyError
+from ..protocols import Progress
+from .covers import background_on, public_noise
+from .decoder_inversion import invert_decoder
+from .derivation import FaceKey
+from .fill import fill_from_surroundings
+from .header import FaceHeader, RecoveryMode
+from .keys import PrivacyKey
+from .models import KeyedModel
+from .payloads import read_coarse_moments, read_latent, read_moments, restore_pixels
+from .picture import KeyedPicture, Picture, region_of
+from .regions import Claim, claimed_pixels, cut_crop, lay_crop, paste
+from .sealing import unseal, unseal_unmarked
+from .transports import decrypt_noise, flip_signs
+
+REFINEMENTS = 100
+"""Iterations that find the latent behind a published face, in mode `image`."""
+
+
+@dataclass(frozen=True, eq=False)
+class DecryptResult:
+    """A picture with its originals back.
+
+    Attributes:
+        pixels: (H, W, 3) uint8.
+        opened: Numbers of the faces that were opened, from 0.
+    """
+
+    pixels: Picture
+    opened: tuple[int, ...]
+
+
+def decrypt_faces(
+    picture: KeyedPicture,
+    key: PrivacyKey,
+    model: KeyedModel | None = None,
+    *,
+    which: Sequence[int] | None = None,
+    onto: Picture | None = None,
+    progress: Progress | None = None,
+) -> DecryptResult:
+    """Open the faces a key fits.
+
+    Args:
+        picture: The published picture, pixels untouched.
+        key: A key, a passphrase, or the released key of one face.
+        model: Needed by every mode but `exact`.
+        which: Numbers of the faces to open, from 0; each must open. None opens all the key fits.
+        onto: (H, W, 3) picture to put the faces into, of which others may be open already; the
+            published one if None.
+        progress: Called after every step of a diffusion mode.
+
+    Returns:
+        The picture; outside the opened faces every byte is that of `onto`.
+
+    Raises:
+        WrongKeyError: The key fits no face, or not one that was asked for.
+        TamperedError: Pixels or payload of a face were changed.
+        FormatError: A payload cannot be read.
+        ModelMismatchError: A face needs another model, VAE or prompt. Raised before any of them runs.
+        InputError: No model where one is needed, or no such face.
+    """
+    if which is not None and not set(which) <= set(range(len(picture.faces))):
+        raise InputError(f"Expected numbers of faces from 0 to {len(picture.faces) - 1}, got {sorted(set(which))}.")
+    records, claims = picture.records(), picture.claims
+    payloads: dict[int, tuple[FaceKey, bytes]] = {}
+    for number in range(len(records)) if which is None else which:
+        try:
+            payloads[number] = _open(picture, records[number].header, records[number].blob, key)
+        except WrongKeyError:
+            if which is not None:
+                raise
+    if not payloads:
+        raise WrongKeyError
+    for number in payloads:
+        check_model(records[number].header, model)
+    pixels = picture.pixels if onto is None else onto
+    if pixels.shape != picture.pixels.shape:
+        raise InputError(f"Expected a picture of shape {picture.pixels.shape} to put the faces into, got {pixels.shape}.")
+    for number, (face_key, payload) in payloads.items():
+        header = records[number].header
+        if header.mode is RecoveryMode.EXACT:
+            pixels = restore_pixels(payload, pixels)
+            continue
+        assert model is not None  # noqa: S101 - check_model has seen to it
+        crop = recover_crop(picture, number, face_key, payload, model, progress)
+        layer = lay_crop(crop, region_of(header), claims[number])
+        pixels = paste(pixels, layer, claims[number], soft=False)
+    return DecryptResult(pixels, tuple(payloads))
+
+
+def check_model(header: FaceHeader, model: KeyedModel | None) -> None:
+    """Refuse a model that is not the one a face was encrypted with.
+
+    Raises:
+        InputError: None was given where one is needed.
+        ModelMismatchError: Another model, VAE or prompt.
+    """
+    if header.mode is RecoveryMode.EXACT:
+        return
+    if model is None:
+        raise InputError(f"Expected a MODEL and VAE for a face in mode {header.mode.value}, got none. Connect them.")
+    if header.mode is RecoveryMode.LATENT:
+        fits = header.model == model.vae_fingerprint()
+    else:
+        fits = header.model == model.model_fingerprint() and header.condition == model.condition_fingerprint()
+    if not fits:
+        raise ModelMismatchError
+
+
+def recover_crop(
+    picture: KeyedPicture,
+    number: int,
+    face_key: FaceKey,
+    payload: bytes,
+    model: KeyedModel,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Compute the original crop of one face from its opened payload, (1, 3, S, S) in [0, 1]."""
+    header = picture.headers[number]
+    region = region_of(header)
+    if header.mode is RecoveryMode.LATENT:
+        return model.decode(read_latent(payload, *region.cells.shape)).detach()
+    if header.mode is RecoveryMode.SIGNFLIP:
+        visible = model.encode(cut_crop(to_tensor(picture.pixels), region))
+        return model.decode(flip_signs(model, visible, region.latent_mask(), face_key, header.steps, progress)).detach()
+    moments = read_coarse_moments(payload) if header.decoy else read_moments(payload)
+    claims = picture.claims
+    surroundings = encode_surroundings(picture.pixels, claims, [region], model)
+    visible = _visible_latent(picture.pixels, number, claims[number], header, surroundings, model)
+    noise = public_noise([header.nonce], tuple(surroundings.shape[1:]))
+    background = background_on(model.device, surroundings, noise, region.latent_mask())
+    latent = decrypt_noise(model, visible, background, face_key, moments, header.steps, header.iterations, progress)
+    return model.decode(latent).detach()
+
+
+def encode_surroundings(pixels: Picture, claims: list[Claim], regions: Sequence, model: KeyedModel) -> Tensor:
+    """Encode crops from which all keyed faces were removed, (N, C, h, w)."""
+    filled = remove_faces(pixels, claims)
+    return torch.cat([model.encode(cut_crop(filled, region)) for region in regions])
+
+
+def remove_faces(pixels: Picture, claims: Sequence[Claim]) -> Tensor:
+    """Fill every claim from its surroundings, (1, 3, H, W) in [0, 1]."""
+    hidden = claimed_pixels(claims, *pixels.shape[:2]).astype(np.float32)
+    return fill_from_surroundings(to_tensor(pixels), torch.from_numpy(hidden)[None, None])
+
+
+def to_tensor(pixels: Picture) -> Tensor:
+    """(H, W, 3) uint8 to (1, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255.0
+
+
+def _open(picture: KeyedPicture, header: FaceHeader, blob: bytes, key: PrivacyKey) -> tuple[FaceKey, bytes]:
+    stored = header.to_bytes()
+    face_key = key.face_key(header.kdf, header.nonce, stored)
+    if header.decoy:
+        return face_key, unseal_unmarked(face_key, stored, blob)
+    return face_key, unseal(face_key, stored, blob, picture.binding(header.bind))
+
+
+def _visible_latent(
+    pixels: Picture, number: int, claim: Claim, header: FaceHeader, surroundings: Tensor, model: KeyedModel
+) -> Tensor:
+    """Find the latent of the published face: the encoder's guess, refined against the pixels."""
+    region = region_of(header)
+    mask = region.latent_mask()
+    picture = to_tensor(pixels)
+    guess = mask * model.encode(cut_crop(picture, region)) + (1.0 - mask) * surroundings
+    seen = picture[0, :, claim.rows, claim.columns]
+    whole = torch.from_numpy((claim.weights > 0.999).astype(np.float32))
+    return invert_decoder(
+        lambda latent: lay_crop(model.decode(latent), region, claim), seen, whole, guess, mask, steps=REFINEMENTS
+    )

@@ -1,0 +1,124 @@
+"""A published picture together with what brings its faces back."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FormatError, InputError
+from .container import KeyedFaceRecord, pack, unpack
+from .derivation import FaceKey
+from .header import Bind, FaceHeader
+from .regions import Claim, Region, claim_pixels, claimed_pixels
+from .sealing import seal, seal_unmarked
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnsealedFace:
+    """A face of this process whose payload is sealed when the container is written.
+
+    Sealing waits, because payloads are bound to the pixels and further faces may still be
+    encrypted. Cannot be pickled, and shows nothing.
+
+    Attributes:
+        header: Public parameters.
+        key: Of this face.
+        payload: What brings the original back.
+    """
+
+    header: FaceHeader
+    key: FaceKey = field(repr=False)
+    payload: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyedPicture:
+    """A picture with keyed faces.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, what everybody sees.
+        faces: Its keyed faces in order: sealed ones from a file, unsealed ones of this process.
+    """
+
+    pixels: Picture = field(repr=False)
+    faces: tuple[KeyedFaceRecord | UnsealedFace, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
+            raise InputError(f"Expected a picture (H, W, 3) of uint8, got {self.pixels.shape} {self.pixels.dtype}.")
+        for header in self.headers:
+            if (header.height, header.width) != self.pixels.shape[:2]:
+                raise FormatError
+
+    @classmethod
+    def from_container(cls, pixels: Picture, container: bytes) -> KeyedPicture:
+        """Put a published picture and its container together.
+
+        Raises:
+            FormatError: The container is damaged, or belongs to a picture of another size.
+        """
+        return cls(pixels, unpack(container))
+
+    @property
+    def headers(self) -> tuple[FaceHeader, ...]:
+        return tuple(face.header for face in self.faces)
+
+    @property
+    def claims(self) -> list[Claim]:
+        """Return the pixels of every face, in order."""
+        regions = [region_of(header) for header in self.headers]
+        try:
+            return claim_pixels(regions, *self.pixels.shape[:2])
+        except InputError:
+            raise FormatError from None
+
+    def records(self) -> tuple[KeyedFaceRecord, ...]:
+        """Seal what is not sealed yet, bound to the pixels as they are now."""
+        sealed = []
+        for face in self.faces:
+            if isinstance(face, KeyedFaceRecord):
+                sealed.append(face)
+                continue
+            header = face.header.to_bytes()
+            if face.header.decoy:
+                blob = seal_unmarked(face.key, header, face.payload)
+            else:
+                blob = seal(face.key, header, face.payload, self.binding(face.header.bind))
+            sealed.append(KeyedFaceRecord(face.header, blob))
+        return tuple(sealed)
+
+    def container(self) -> bytes:
+        """Return the bytes that travel with the picture, in a PNG or beside it."""
+        return pack(self.records())
+
+    def binding(self, bind: Bind) -> bytes:
+        """Return the associated data that ties a payload to these pixels."""
+        if bind is Bind.NONE:
+            return b""
+        pixels = self.pixels
+        if bind is Bind.SURROUNDINGS:
+            pixels = pixels.copy()
+            pixels[claimed_pixels(self.claims, *pixels.shape[:2])] = 0
+        size = struct.pack(">II", *pixels.shape[:2])
+        return hashlib.sha256(bind.value.encode() + size + np.ascontiguousarray(pixels).tobytes()).digest()
+
+
+def region_of(header: FaceHeader) -> Region:
+    """Read where a face lies from its header.
+
+    Raises:
+        FormatError: Cells and crop do not fit, or the crop is degenerate.
+    """
+    affine = np.array(header.crop_to_image, np.float64).reshape(2, 3)
+    if not 1e-3 < abs(np.linalg.det(affine[:, :2])) < 1e6:
+        raise FormatError
+    try:
+        return Region(header.crop_size, affine, header.cells)
+    except InputError:
+        raise FormatError from None

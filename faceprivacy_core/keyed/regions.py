@@ -1,0 +1,206 @@
+"""The pixels of a picture that a keyed face takes, computed alike by writer and reader.
+
+A region is a set of cells of an aligned crop (8 x 8 crop pixels each, one latent position)
+and the crop's place in the picture. Both stand in the public header, and the pixels follow
+from them with additions, multiplications and comparisons alone, so that every machine
+finds the same pixels to the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..align import warp
+from ..errors import InputError, NoFaceError
+
+CELL = 8
+"""Side of a cell in crop pixels: the downscaling of the latents of every supported VAE."""
+
+MIN_COVER = 0.3
+"""Part of a cell that the mask must cover for the cell to belong to the face."""
+
+Mask = NDArray[np.floating]
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Where one face lies.
+
+    Attributes:
+        crop_size: Side of the aligned crop, pixels.
+        crop_to_image: (2, 3) float64, crop pixels to picture pixels.
+        cells: (rows, cols) bool, the cells of the crop that are replaced.
+    """
+
+    crop_size: int
+    crop_to_image: NDArray[np.float64]
+    cells: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        side = self.crop_size // CELL
+        if self.cells.shape != (side, side):
+            raise InputError(f"Expected {side} x {side} cells for a crop of {self.crop_size} pixels, got {self.cells.shape}.")
+
+    @property
+    def image_to_crop(self) -> NDArray[np.float64]:
+        """The inverse map, in closed form."""
+        (a, b, x), (c, d, y) = self.crop_to_image
+        determinant = a * d - b * c
+        linear = np.array([[d, -b], [-c, a]]) / determinant
+        shift = np.array([linear[0, 0] * x + linear[0, 1] * y, linear[1, 0] * x + linear[1, 1] * y])
+        return np.column_stack([linear, -shift])
+
+    @property
+    def scale(self) -> float:
+        """Picture pixels per crop pixel."""
+        (a, b, _), (c, d, _) = self.crop_to_image
+        return float(np.sqrt(abs(a * d - b * c)))
+
+    def latent_mask(self) -> Tensor:
+        """Return the cells as (1, 1, rows, cols) float32, 1 where the face is."""
+        return torch.from_numpy(self.cells.astype(np.float32))[None, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """The pixels of a region that are its own.
+
+    Attributes:
+        rows, columns: Slices of the picture: the smallest rectangle around the pixels.
+        weights: (height, width) float64 in [0, 1] in that rectangle: how much of a pixel is
+            replaced. 0 belongs to somebody else. It rises from the outline to 1 over half a cell.
+    """
+
+    rows: slice
+    columns: slice
+    weights: NDArray[np.float64]
+
+    @property
+    def owned(self) -> NDArray[np.bool_]:
+        """(height, width) bool in the rectangle."""
+        return self.weights > 0.0
+
+
+def choose_cells(mask: Tensor) -> NDArray[np.bool_]:
+    """Choose the cells of a face from its mask.
+
+    Args:
+        mask: (1, 1, S, S) in [0, 1], the face's own mask in crop pixels.
+
+    Returns:
+        (S / 8, S / 8) bool: cells of which the mask touches at least 30 %.
+
+    Raises:
+        NoFaceError: The mask leaves no cell.
+    """
+    cells = (F.avg_pool2d((mask > 0).float(), CELL) > MIN_COVER)[0, 0].numpy()
+    if not cells.any():
+        raise NoFaceError("Expected a mask that covers the face, got one that leaves nothing of it. Widen the mask.")
+    return cells
+
+
+def claim_pixels(regions: Sequence[Region], height: int, width: int) -> list[Claim]:
+    """Share out the pixels of a picture: where regions overlap, the earlier one keeps a pixel.
+
+    Args:
+        regions: Regions in the order of the keyed picture.
+        height, width: Size of the picture.
+
+    Raises:
+        InputError: Nothing of a region is left in the picture.
+    """
+    taken = np.zeros((height, width), dtype=bool)
+    claims = []
+    for region in regions:
+        rows, columns = _window(region, height, width)
+        weights = _weights(region, rows, columns)
+        weights[taken[rows, columns]] = 0.0
+        inside = np.argwhere(weights > 0.0)
+        if not len(inside):
+            raise InputError("Expected every face to have pixels of its own, one has none. Choose fewer, or other, faces.")
+        (top, left), (bottom, right) = inside.min(axis=0), inside.max(axis=0) + 1
+        own = weights[top:bottom, left:right]
+        claim = Claim(
+            slice(rows.start + int(top), rows.start + int(bottom)),
+            slice(columns.start + int(left), columns.start + int(right)),
+            own,
+        )
+        taken[claim.rows, claim.columns] |= claim.owned
+        claims.append(claim)
+    return claims
+
+
+def claimed_pixels(claims: Sequence[Claim], height: int, width: int) -> NDArray[np.bool_]:
+    """Return the union of all claims, (height, width) bool."""
+    union = np.zeros((height, width), dtype=bool)
+    for claim in claims:
+        union[claim.rows, claim.columns] |= claim.owned
+    return union
+
+
+def cut_crop(picture: Tensor, region: Region) -> Tensor:
+    """Cut the crop of a region from a picture (1, C, H, W): (1, C, S, S)."""
+    return warp(picture, region.crop_to_image, (region.crop_size, region.crop_size))
+
+
+def lay_crop(crop: Tensor, region: Region, claim: Claim) -> Tensor:
+    """Resample a crop (1, C, S, S) into the rectangle of a claim, (C, height, width); differentiable."""
+    image_to_crop = region.image_to_crop
+    shifted = image_to_crop.copy()
+    shifted[:, 2] += image_to_crop[:, 0] * claim.columns.start + image_to_crop[:, 1] * claim.rows.start
+    return warp(crop, shifted, claim.weights.shape)[0]
+
+
+def paste(picture: Picture, layer: Tensor, claim: Claim, *, soft: bool) -> Picture:
+    """Replace the pixels of a claim; every other byte stays.
+
+    Args:
+        picture: (H, W, 3) uint8. Not modified.
+        layer: (3, height, width) in [0, 1] for the claim's rectangle.
+        claim: The pixels.
+        soft: Blend over the claim's rim; otherwise replace every owned pixel wholly.
+    """
+    weights = claim.weights if soft else claim.owned.astype(np.float64)
+    result = picture.copy()
+    window = result[claim.rows, claim.columns]
+    target = 255.0 * layer.detach().clamp(0.0, 1.0).permute(1, 2, 0).double().cpu().numpy()
+    blended = np.rint(window + weights[..., None] * (target - window)).astype(np.uint8)
+    window[claim.owned] = blended[claim.owned]
+    return result
+
+
+def _window(region: Region, height: int, width: int) -> tuple[slice, slice]:
+    """Return the part of the picture that the crop touches."""
+    edge = region.crop_size - 0.5
+    corners = np.array([[-0.5, -0.5], [edge, -0.5], [-0.5, edge], [edge, edge]])
+    spots = corners @ region.crop_to_image[:, :2].T + region.crop_to_image[:, 2]
+    low, high = np.floor(spots.min(axis=0)), np.ceil(spots.max(axis=0)) + 1
+    left, top = (int(value) for value in np.clip(low, 0, [width - 1, height - 1]))
+    right, bottom = (int(value) for value in np.clip(high, [left + 1, top + 1], [width, height]))
+    return slice(top, bottom), slice(left, right)
+
+
+def _weights(region: Region, rows: slice, columns: slice) -> NDArray[np.float64]:
+    """Interpolate the cells at every pixel and stretch the upper half of the ramp to [0, 1]."""
+    y, x = np.mgrid[rows, columns].astype(np.float64)
+    (a, b, left), (c, d, top) = region.image_to_crop
+    u = (a * x + b * y + left + 0.5) / CELL + 0.5
+    v = (c * x + d * y + top + 0.5) / CELL + 0.5
+    padded = np.pad(region.cells.astype(np.float64), 1)
+    limit = padded.shape[0] - 1.0
+    inside = (u >= 0.0) & (v >= 0.0) & (u < limit) & (v < limit)
+    u, v = np.where(inside, u, 0.0), np.where(inside, v, 0.0)
+    column, row = np.floor(u).astype(np.intp), np.floor(v).astype(np.intp)
+    u, v = u - column, v - row
+    upper = padded[row, column] * (1.0 - u) + padded[row, column + 1] * u
+    lower = padded[row + 1, column] * (1.0 - u) + padded[row + 1, column + 1] * u
+    covered = upper * (1.0 - v) + lower * v
+    return np.where(inside, np.clip(2.0 * covered - 1.0, 0.0, 1.0), 0.0)

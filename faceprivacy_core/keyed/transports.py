@@ -1,0 +1,173 @@
+"""Faces that travel in the noise of another face: the original is recovered from pixels alone.
+
+`image` is ours: the noise of the face, standardised, goes through a secret rotation, and the
+surroundings are held on public latents, so that both directions are exact inverses.
+`signflip` is the rule of the paper, with its weaknesses, for comparison.
+
+Source: Labarbarie, Itier, Puech (2025), arXiv 2510.01031, eqs. 3 to 7.
+Deviations of `image`: rotation in place of the sign flip (eq. 6), because |z_T| under the mask
+    survives a flip and identifies the face; public surroundings in place of the pasted
+    trajectory (eq. 7), because the decryptor's trajectory differs and the original's leaks;
+    fixed-point inversion in place of the naive one (eq. 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..diffusion.inversion import invert_euler
+from ..diffusion.samplers import Background, sample_euler
+from ..errors import NumericalError
+from ..protocols import Denoiser, Progress
+from .derivation import FaceKey
+from .keystream import Keystream
+from .models import KeyedModel
+from .rotation import Rotation
+
+MAX_RESIDUAL = 0.05
+"""Relative error of an inversion step above which the way back would not lead to the face."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean and root mean square that standardise the noise of a face; secret, they identify it."""
+
+    mean: float
+    scale: float
+
+
+STANDARD = Moments(0.0, 1.0)
+
+
+def encrypt_noise(
+    model: KeyedModel,
+    face: Tensor,
+    background: Background,
+    key: FaceKey,
+    steps: int,
+    iterations: int,
+    progress: Progress | None = None,
+) -> tuple[Tensor, Moments]:
+    """Turn the latent of a face into that of another one.
+
+    Args:
+        model: Model.
+        face: (1, C, h, w) latent of the original.
+        background: Public surroundings, on the model's device.
+        key: Of this face.
+        steps: Sampling steps over the whole schedule.
+        iterations: Fixed-point iterations of the inversion.
+
+    Returns:
+        (1, C, h, w) latent of the visible face, and the moments of the original's noise.
+
+    Raises:
+        NumericalError: The inversion did not converge, so the way back would fail.
+    """
+    found: list[Moments] = []
+
+    def job(denoiser: Denoiser, sigmas: Tensor) -> Tensor:
+        noise = _invert(denoiser, face.to(model.device), sigmas, background, iterations, progress)
+        vector = _face_vector(noise, background, float(sigmas[0]))
+        moments = Moments(float(vector.mean()), float(np.sqrt(np.mean((vector - vector.mean()) ** 2))))
+        found.append(moments)
+        rotated = Rotation(key.subkey("rot"), len(vector)).apply((vector - moments.mean) / moments.scale)
+        start = _with_face_vector(noise, rotated, background, float(sigmas[0]))
+        return sample_euler(denoiser, background.restore(start, float(sigmas[0])), sigmas, None, background=background)
+
+    return model.run(job, face, steps), found[0]
+
+
+def decrypt_noise(
+    model: KeyedModel,
+    visible: Tensor,
+    background: Background,
+    key: FaceKey,
+    moments: Moments,
+    steps: int,
+    iterations: int,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Undo `encrypt_noise`; another key gives another face. Arguments as there."""
+
+    def job(denoiser: Denoiser, sigmas: Tensor) -> Tensor:
+        noise = _invert(denoiser, visible.to(model.device), sigmas, background, iterations, progress)
+        vector = _face_vector(noise, background, float(sigmas[0]))
+        original = Rotation(key.subkey("rot"), len(vector)).invert(vector) * moments.scale + moments.mean
+        start = _with_face_vector(noise, original, background, float(sigmas[0]))
+        return sample_euler(denoiser, background.restore(start, float(sigmas[0])), sigmas, None, background=background)
+
+    return model.run(job, visible, steps)
+
+
+def flip_signs(
+    model: KeyedModel, face: Tensor, face_cells: Tensor, key: FaceKey, steps: int, progress: Progress | None = None
+) -> Tensor:
+    """Apply the paper's rule, which is its own inverse.
+
+    Naive DDIM inversion of the whole crop, signs flipped under the mask at full noise, DDIM
+    back with the stored inversion trajectory pasted outside the mask after every step.
+
+    Args:
+        model: Model.
+        face: (1, C, h, w) latent of the original, or of the encrypted picture.
+        face_cells: (1, 1, h, w), 1 under the mask.
+        key: Of this face.
+        steps: Sampling steps over the whole schedule.
+    """
+
+    def job(denoiser: Denoiser, sigmas: Tensor) -> Tensor:
+        cells = face_cells.to(model.device)
+        levels = sigmas.flip(0).tolist()
+        trajectory = [face.to(model.device)]
+        for low, high in pairwise(levels):
+            x = trajectory[-1]
+            slope = (x - denoiser(x, high, None)) / high
+            trajectory.append(x + (high - low) * slope)
+        signs = Keystream(key.subkey("signs")).signs(face[0].numel())
+        flipped = torch.from_numpy(signs).to(trajectory[-1]).view_as(face) * trajectory[-1]
+        x = cells * flipped + (1.0 - cells) * trajectory[-1]
+        for index in range(len(levels) - 1, 0, -1):
+            sigma, sigma_next = levels[index], levels[index - 1]
+            denoised = denoiser(x, sigma, None)
+            x = denoised + (sigma_next / sigma) * (x - denoised)
+            x = cells * x + (1.0 - cells) * trajectory[index - 1]
+            if progress is not None:
+                progress(len(levels) - index, len(levels) - 1, denoised)
+        return x
+
+    return model.run(job, face, steps)
+
+
+def _invert(
+    denoiser: Denoiser, latent: Tensor, sigmas: Tensor, background: Background, iterations: int, progress: Progress | None
+) -> Tensor:
+    inversion = invert_euler(denoiser, latent, sigmas, None, iterations=iterations, background=background, progress=progress)
+    if inversion.residual > MAX_RESIDUAL:
+        raise NumericalError(
+            f"Expected an inversion with a relative residual of at most {MAX_RESIDUAL}, got {inversion.residual:.3g}: the "
+            "way back would not lead to the face. Use more steps or iterations, a prompt without guidance, or mode latent."
+        )
+    return inversion.noise
+
+
+def _face_vector(noise: Tensor, background: Background, sigma: float) -> NDArray[np.float64]:
+    """Return the face's coordinates of unit noise, in float64."""
+    inside = _inside(noise, background)
+    return (noise[inside].double() / sigma).cpu().numpy()
+
+
+def _with_face_vector(noise: Tensor, vector: NDArray[np.float64], background: Background, sigma: float) -> Tensor:
+    changed = noise.clone()
+    changed[_inside(noise, background)] = (torch.from_numpy(vector) * sigma).to(noise)
+    return changed
+
+
+def _inside(noise: Tensor, background: Background) -> Tensor:
+    return (background.mask > 0).expand_as(noise)
