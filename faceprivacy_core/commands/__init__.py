@@ -1,4 +1,4 @@
-"""The command `faceprivacy`: protect pictures, fetch model files, measure what was achieved."""
+"""The command `faceprivacy`: protect pictures, measure what was achieved, look after keys and model files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import FacePrivacyError
-from . import anonymize, models, report
+from . import anonymize, audit, decrypt, encrypt, inspect, key, models, release, report
 from .console import say
 
 
@@ -22,9 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="faceprivacy", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    anonymize.add_parser(commands)
-    models.add_parser(commands)
-    report.add_parser(commands)
+    for command in (anonymize, encrypt, decrypt, release, inspect, key, audit, report, models):
+        command.add_parser(commands)
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))

@@ -79,14 +79,19 @@ def load_tools(device: str) -> Tools:
         InputError: The device does not exist.
         ModelFileError: A file is missing.
     """
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"Expected a device torch can use, got {device!r} ({error}).") from error
+    check_device(device)
     return Tools(
         load_face_model().to(device), load_detector(), load_ensemble(DEFAULT_SURROGATES, device=device),
         load_ensemble(DEFAULT_HELD_OUT, device=device), load_perceptual(),
     )  # fmt: skip
+
+
+def check_device(device: str) -> None:
+    """Make sure that torch can use a device; InputError otherwise."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"Expected a device torch can use, got {device!r} ({error}).") from error
 
 
 def anonymize_file(path: Path, out: Path, tools: Tools, settings: AnonymizeSettings, selection: Selection) -> dict[str, Any]:

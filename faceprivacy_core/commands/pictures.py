@@ -34,6 +34,22 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     return np.asarray(_read(path).convert("RGB"))
 
 
+def read_picture_with_alpha(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Read a picture and its alpha channel, turned as its EXIF orientation says.
+
+    Returns:
+        (H, W, 3) uint8 RGB, and (H, W) uint8 or None where the file has no alpha channel.
+
+    Raises:
+        InputError: As for `read_picture`, but transparent parts are allowed.
+    """
+    picture = _open_upright(path)
+    if picture.mode not in ALPHA_MODES and "transparency" not in picture.info:
+        return np.asarray(picture.convert("RGB")), None
+    coloured = np.asarray(picture.convert("RGBA"))
+    return coloured[..., :3].copy(), coloured[..., 3].copy()
+
+
 def read_mask(path: Path) -> NDArray[np.float32]:
     """Read a mask, turned as its EXIF orientation says.
 
@@ -47,10 +63,14 @@ def read_mask(path: Path) -> NDArray[np.float32]:
 
 
 def _read(path: Path) -> Image.Image:
+    return _drop_opaque_alpha(path, _open_upright(path))
+
+
+def _open_upright(path: Path) -> Image.Image:
     try:
         with Image.open(path) as opened:
             _check_kind(path, opened)
-            picture = ImageOps.exif_transpose(opened)
+            return ImageOps.exif_transpose(opened)
     except FileNotFoundError as error:
         raise InputError(f"Expected a picture at {path}, there is no such file.") from error
     except Image.DecompressionBombError as error:
@@ -59,7 +79,6 @@ def _read(path: Path) -> Image.Image:
         raise InputError(f"Expected a picture (PNG, JPEG, WebP), {path} is none that can be read.") from error
     except (OSError, SyntaxError) as error:  # Pillow raises both for files that are cut off or damaged
         raise InputError(f"Expected a whole picture, {path} cannot be read ({error}). Save it again.") from error
-    return _drop_opaque_alpha(path, picture)
 
 
 def _check_kind(path: Path, picture: Image.Image) -> None:

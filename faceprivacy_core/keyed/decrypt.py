@@ -100,6 +100,17 @@ def decrypt_faces(
     return DecryptResult(pixels, tuple(payloads))
 
 
+def face_key_of(picture: KeyedPicture, number: int, key: PrivacyKey) -> FaceKey:
+    """Return the key of one face, after it has opened that face.
+
+    Raises:
+        WrongKeyError: The key does not open it.
+        TamperedError: The picture was changed.
+    """
+    record = picture.records()[number]
+    return _open(picture, record.header, record.blob, key)[0]
+
+
 def check_model(header: FaceHeader, model: KeyedModel | None) -> None:
     """Refuse a model that is not the one a face was encrypted with.
 

@@ -89,14 +89,31 @@ def read_keyed(path: Path, sidecar: Path | None = None) -> tuple[NDArray[np.uint
     path = Path(path)
     pixels, chunks = _read_picture(path)
     if sidecar is not None:
-        return pixels, _read_sidecar(Path(sidecar))
+        return pixels, read_sidecar(Path(sidecar))
     if len(chunks) > 1:
         raise FormatError
     if chunks:
         return pixels, chunks[0]
     if not sidecar_path(path).is_file():
         raise FormatError
-    return pixels, _read_sidecar(sidecar_path(path))
+    return pixels, read_sidecar(sidecar_path(path))
+
+
+def read_sidecar(path: Path) -> bytes:
+    """Read a container from a file of its own.
+
+    Raises:
+        InputError: There is no such file.
+        FormatError: It is too large.
+    """
+    try:
+        with path.open("rb") as stream:
+            container = stream.read(MAX_CONTAINER_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"Expected a sidecar at {path}, got: {error.strerror}.") from None
+    if len(container) > MAX_CONTAINER_BYTES:
+        raise FormatError
+    return container
 
 
 def _read_picture(path: Path) -> tuple[NDArray[np.uint8], list[bytes]]:
@@ -144,17 +161,6 @@ def _check_keyword(keyword: str) -> None:
     low, high = _KEYWORD_LENGTHS
     if not (keyword.isascii() and keyword.isprintable() and low <= len(keyword) <= high and keyword == keyword.strip()):
         raise InputError(f"Expected a PNG keyword of {low} to {high} plain characters, got {keyword!r}.")
-
-
-def _read_sidecar(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            container = stream.read(MAX_CONTAINER_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"Expected a sidecar at {path}, got: {error.strerror}.") from None
-    if len(container) > MAX_CONTAINER_BYTES:
-        raise FormatError
-    return container
 
 
 def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -1,0 +1,75 @@
+"""`faceprivacy decrypt IN... --out DIR --key NAME`: the original faces of keyed pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import FacePrivacyError
+from .console import say
+from .key_choice import add_key_arguments, chosen_key
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the program's parser."""
+    parser = commands.add_parser(
+        "decrypt",
+        help="bring the original faces of keyed pictures back",
+        description="Opens every face the key fits and writes DIR/NAME.png. With a wrong key or a changed picture, nothing "
+        "is written.",
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="pictures written by encrypt, or folders of them")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    add_key_arguments(parser)
+    parser.add_argument("--face", type=int, action="append", metavar="N", help="open this face only, from 0; repeatable")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; 0 when every picture was written.
+
+    Raises:
+        InputError: Paths or the device cannot be used; nothing is written.
+        KeyNotFoundError: There is no such key.
+    """
+    from .batch import check_device, check_outputs, list_pictures
+
+    pictures = list_pictures(args.inputs)
+    check_outputs(pictures, args.out)
+    key = chosen_key(args, confirm=False)
+    check_device(args.device)
+    args.out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for path in pictures:
+        try:
+            opened, count = _decrypt_file(path, args, key)
+            say(f"{path.name}: {len(opened)} of {count} faces opened")
+        except FacePrivacyError as error:
+            failed += 1
+            say(f"{path}: not written. {error}", sys.stderr)
+    say(f"{len(pictures) - failed} of {len(pictures)} pictures written to {args.out}.")
+    return 1 if failed else 0
+
+
+def _decrypt_file(path: Path, args: argparse.Namespace, key: Any) -> tuple[tuple[int, ...], int]:
+    import numpy as np
+    from PIL import Image
+
+    from ..builtin.model import load_face_model
+    from ..keyed.decrypt import decrypt_faces
+    from ..keyed.files import read_keyed
+    from ..keyed.header import RecoveryMode
+    from ..keyed.models import BuiltinKeyedModel
+    from ..keyed.picture import KeyedPicture
+
+    stored, container = read_keyed(path)
+    picture = KeyedPicture.from_container(np.ascontiguousarray(stored[..., :3]), container)
+    needs_model = any(header.mode is not RecoveryMode.EXACT for header in picture.headers)
+    model = BuiltinKeyedModel(load_face_model().to(args.device)) if needs_model else None
+    result = decrypt_faces(picture, key, model, which=args.face)
+    pixels = np.dstack([result.pixels, stored[..., 3]]) if stored.shape[2] == 4 else result.pixels
+    Image.fromarray(pixels).save(args.out / f"{path.stem}.png")
+    return result.opened, len(picture.faces)

@@ -1,0 +1,121 @@
+"""`faceprivacy encrypt IN... --out DIR --key NAME`: other faces, and the originals for who has the key."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..errors import FacePrivacyError, NoFaceError
+from .anonymize import REGIONS
+from .console import say
+from .key_choice import add_key_arguments, chosen_key
+
+MODES = ("latent", "exact", "image", "signflip")
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the program's parser."""
+    parser = commands.add_parser(
+        "encrypt",
+        help="replace faces so that a key brings them back",
+        description="Replaces every face in the given pictures by another one and seals the original. Writes DIR/NAME.png "
+        "with the sealed faces inside. A picture in which anything fails is not written.",
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="pictures or folders of pictures")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    add_key_arguments(parser)
+    parser.add_argument(
+        "--mode", choices=MODES, default=MODES[0],
+        help="latent: small, as good as the model's autoencoder; exact: every byte; image: survives without payload data; "
+        "signflip: the rule of arXiv 2510.01031, for comparison, not secure (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: %(default)s)")
+    parser.add_argument("--sidecar", action="store_true", help="also write DIR/NAME.fprv, which survives a change of the PNG")
+    parser.add_argument(
+        "--unbound", action="store_true", help="let faces come back from a recompressed picture and its sidecar"
+    )
+    parser.add_argument("--decoy", action="store_true", help="modes image, signflip: a wrong key shows another face, no error")
+    parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is replaced (default: %(default)s)")
+    parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; 0 when every picture was written.
+
+    Raises:
+        InputError: Paths, settings or the device cannot be used; nothing is written.
+        KeyNotFoundError: There is no such key.
+        ModelFileError: A model file is missing.
+    """
+    # torch takes seconds to load; the other commands must not wait for it.
+    from ..faces.select import Selection, Which
+    from ..keyed.encrypt import EncryptSettings
+    from ..keyed.header import RecoveryMode
+    from .batch import check_device, check_outputs, list_pictures
+
+    pictures = list_pictures(args.inputs)
+    check_outputs(pictures, args.out)
+    settings = EncryptSettings(
+        RecoveryMode(args.mode), steps=args.steps, bind_pixels=not args.unbound, decoy=args.decoy
+    )  # fmt: skip
+    key = chosen_key(args, confirm=True)
+    check_device(args.device)
+    tools = _load(args.device)
+    selection = Selection(Which.LARGEST if args.largest else Which.ALL)
+    args.out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for path in pictures:
+        try:
+            _encrypt_file(path, args, tools, key, settings, selection)
+        except FacePrivacyError as error:
+            failed += 1
+            say(f"{path}: not written. {error}", sys.stderr)
+    say(f"{len(pictures) - failed} of {len(pictures)} pictures written to {args.out}.")
+    return 1 if failed else 0
+
+
+def _load(device: str) -> tuple[Any, Any, Any]:
+    """Load the model, the detector, and the check that looks at covers."""
+    from ..builtin.model import load_face_model
+    from ..faces.detect import load_detector
+    from ..faces.recognizers import DEFAULT_SURROGATES, load_ensemble
+    from ..keyed.checks import CoverCheck
+    from ..keyed.models import BuiltinKeyedModel
+
+    detector = load_detector()
+    model = BuiltinKeyedModel(load_face_model().to(device))
+    return model, detector, CoverCheck(detector, load_ensemble(DEFAULT_SURROGATES, device=device))
+
+
+def _encrypt_file(path: Path, args: argparse.Namespace, tools: Any, key: Any, settings: Any, selection: Any) -> None:
+    import numpy as np
+
+    from ..faces.select import detect_faces
+    from ..keyed.encrypt import encrypt_faces
+    from ..keyed.files import sidecar_path, write_png, write_sidecar
+    from ..keyed.picture import KeyedPicture
+    from ..masks import MaskSettings, Region, draw_masks
+    from .pictures import read_picture_with_alpha
+
+    started = time.perf_counter()
+    model, detector, check = tools
+    pixels, alpha = read_picture_with_alpha(path)
+    faces = detect_faces([pixels], detector, selection)
+    if not faces.items:
+        raise NoFaceError("Expected at least one face, found none. If there is one, it may be too small or turned away.")
+    mask = draw_masks(faces, MaskSettings(Region(args.region)))[:, None]
+    result = encrypt_faces(KeyedPicture(pixels), faces, mask, key, model, settings, check=check)
+    container = result.picture.container()
+    published = result.picture.pixels if alpha is None else np.dstack([result.picture.pixels, alpha])
+    target = args.out / f"{path.stem}.png"
+    write_png(target, published, container)
+    if args.sidecar:
+        write_sidecar(sidecar_path(target), container)
+    back = ", ".join("exact" if r.recovered_psnr == float("inf") else f"{r.recovered_psnr:.1f} dB" for r in result.reports)
+    seconds = time.perf_counter() - started
+    say(f"{path.name}: {len(result.reports)} faces, {len(container)} bytes sealed, come back at {back}, {seconds:.0f} s")
