@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
+from ..metrics.similarity import compute_similarity, cut_window
 from ..protocols import FaceDetector, FaceRecognizer
 from ..types import Face
-from .decrypt import to_tensor
 from .picture import Picture
 
 FALSE_MATCH_RATE = 1e-3
@@ -47,17 +46,12 @@ class CoverCheck:
         if not near:
             return "no face is found in it"
         cover = min(near, key=lambda other: _distance(face, other))
+        before = cut_window(original, face.landmarks5)
+        after = [cut_window(published, landmarks) for landmarks in (face.landmarks5, cover.landmarks5)]
         for recognizer in self.recognizers:
-            embeddings = [_embed(recognizer, original, face), _embed(recognizer, published, cover)]
-            if float(embeddings[0] @ embeddings[1]) > recognizer.thresholds[FALSE_MATCH_RATE]:
+            if compute_similarity(before, after, recognizer) > recognizer.thresholds[FALSE_MATCH_RATE]:
                 return f"{recognizer.name} takes it for the original"
         return None
-
-
-def _embed(recognizer: FaceRecognizer, picture: Picture, face: Face) -> torch.Tensor:
-    with torch.no_grad():
-        landmarks = torch.from_numpy(face.landmarks5).float()[None]
-        return recognizer.embed(to_tensor(picture), landmarks)[0].float().cpu()
 
 
 def _distance(face: Face, other: Face) -> float:

@@ -1,0 +1,309 @@
+"""Keyed faces: what comes back with the right key, with wrong keys, and what the covers give away.
+
+    python benchmarks/keyed.py --out output/keyed [--count 64] [--image-count 64] [--jpeg-count 16]
+
+Faces drawn from a generator (see `calibrate_recognizers.py`), 384 x 384 pixels, the largest face of
+each. For every mode: recovery through a saved 8-bit PNG, beside the autoencoder alone; keys that are
+wrong by one bit, and random ones; JPEG; what held-out recognisers make of the covers; an attack that
+compares noise magnitudes with a gallery. Goes on where it was stopped; writes a table (Markdown),
+every figure (JSON lines) and a grid of pictures to look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import secrets
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from faceprivacy_core.builtin.model import load_face_model
+from faceprivacy_core.diffusion.inversion import invert_euler
+from faceprivacy_core.errors import FacePrivacyError, WrongKeyError
+from faceprivacy_core.faces.detect import load_detector
+from faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
+from faceprivacy_core.faces.select import Selection, Which, detect_faces
+from faceprivacy_core.keyed.checks import CoverCheck
+from faceprivacy_core.keyed.decrypt import decrypt_faces, to_tensor
+from faceprivacy_core.keyed.encrypt import EncryptSettings, encrypt_faces
+from faceprivacy_core.keyed.files import read_keyed, write_png
+from faceprivacy_core.keyed.header import RecoveryMode
+from faceprivacy_core.keyed.keys import PrivacyKey
+from faceprivacy_core.keyed.models import BuiltinKeyedModel
+from faceprivacy_core.keyed.picture import KeyedPicture, region_of
+from faceprivacy_core.keyed.regions import claimed_pixels, cut_crop
+from faceprivacy_core.masks import MaskSettings, draw_masks
+from faceprivacy_core.metrics.fidelity import compute_psnr, compute_ssim
+from faceprivacy_core.metrics.similarity import compute_similarity, cut_window
+
+ROOT = Path(__file__).parents[1]
+GENERATED = ROOT / ".cache" / "generated_faces"
+SIDE, TILE, STEPS = 384, 128, 20
+RAW = bytes(range(32))
+SHOWN = 8
+
+
+class Bench:
+    """Everything that is loaded once."""
+
+    def __init__(self) -> None:
+        self.detector = load_detector()
+        self.seen = load_ensemble(DEFAULT_SURROGATES)
+        self.held_out = load_ensemble(DEFAULT_HELD_OUT)
+        self.model = BuiltinKeyedModel(load_face_model())
+        self.check = CoverCheck(self.detector, self.seen)
+        self.key = PrivacyKey.from_bytes(RAW)
+
+    def similarities(self, before: np.ndarray, after: np.ndarray, landmarks: np.ndarray) -> dict[str, float]:
+        """Compare a face with what stands in its place, by every recogniser."""
+        found = self.detector.detect(after)
+        centre = landmarks.mean(axis=0)
+        near = sorted(found, key=lambda face: float(np.linalg.norm(face.landmarks5.mean(axis=0) - centre)))[:1]
+        windows = [cut_window(after, points) for points in [landmarks, *(face.landmarks5 for face in near)]]
+        here = cut_window(before, landmarks)
+        return {r.name: compute_similarity(here, windows, r) for r in (*self.seen, *self.held_out)}
+
+    def recovery(self, original: np.ndarray, recovered: np.ndarray, owned: np.ndarray, landmarks: np.ndarray) -> dict[str, Any]:
+        """Measure a recovered face, inside its own pixels."""
+        psnr = compute_psnr(original, recovered, owned)
+        return {
+            "psnr": psnr if np.isfinite(psnr) else "exact",
+            "ssim": compute_ssim(original, recovered, owned),
+            "similarity": self.similarities(original, recovered, landmarks),
+        }
+
+    def noise(self, pixels: np.ndarray, picture: KeyedPicture) -> np.ndarray:
+        """Invert the crop of a picture plainly, as an attacker with the public model does."""
+        region = region_of(picture.headers[0])
+        latent = self.model.encode(cut_crop(to_tensor(pixels), region))
+        inside = torch.from_numpy(region.cells.copy()).expand_as(latent[0])
+        noise = self.model.run(lambda d, sigmas: invert_euler(d, latent, sigmas, None, iterations=3).noise, latent, STEPS)
+        return noise[0][inside].numpy()
+
+
+def measure(bench: Bench, path: Path, mode: RecoveryMode, *, jpeg: bool) -> dict[str, Any]:
+    """Encrypt one picture, save it, read it, and try everything on it."""
+    with Image.open(path) as opened:
+        original = np.asarray(opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    faces = detect_faces([original], bench.detector, Selection(Which.LARGEST))
+    if not faces.items:
+        return {"skipped": "no face found"}
+    landmarks = faces.items[0].landmarks5
+    mask = draw_masks(faces, MaskSettings())[:, None]
+    settings = EncryptSettings(mode, steps=STEPS, verify=False)
+    started = time.perf_counter()
+    try:
+        result = encrypt_faces(KeyedPicture(original), faces, mask, bench.key, bench.model, settings, check=bench.check)
+    except FacePrivacyError as error:
+        return {"refused": str(error)}
+    row: dict[str, Any] = {"encrypt_s": time.perf_counter() - started, "attempts": result.reports[0].attempts}
+    picture = through_png(result.picture)
+    owned = claimed_pixels(picture.claims, *original.shape[:2])
+    row["outside"] = int(np.abs(picture.pixels.astype(int) - original)[~owned].max())
+    row["container_bytes"] = len(result.picture.container())
+    row["bound_psnr"] = result.reports[0].bound_psnr
+    row["cover"] = {"psnr": result.reports[0].cover_psnr, "similarity": bench.similarities(original, picture.pixels, landmarks)}
+    row["cover"]["detected"] = bench.check(original, picture.pixels, faces.items)[0] != "no face is found in it"
+    started = time.perf_counter()
+    recovered = decrypt_faces(picture, bench.key, bench.model).pixels
+    row["decrypt_s"] = time.perf_counter() - started
+    row["right"] = bench.recovery(original, recovered, owned, landmarks)
+    row["refused_keys"] = refused(bench, picture, path)
+    if jpeg:
+        row["jpeg"] = jpegs(bench, original, faces, mask, landmarks, owned, mode)
+    row["noise"] = [bench.noise(original, picture).tolist(), bench.noise(picture.pixels, picture).tolist()]
+    row["tiles"] = [tile(pixels, picture).tolist() for pixels in (original, picture.pixels, recovered)]
+    return row
+
+
+def through_png(picture: KeyedPicture) -> KeyedPicture:
+    """Save and load."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "keyed.png"
+        write_png(path, picture.pixels, picture.container())
+        return KeyedPicture.from_container(*read_keyed(path))
+
+
+def refused(bench: Bench, picture: KeyedPicture, path: Path) -> str:
+    """Count refusals of 4 keys that differ in one bit and 16 random ones (the tests try all 256 and 1,000)."""
+    places = np.random.default_rng(len(path.stem) + sum(path.stem.encode())).integers(0, 256, 4)
+    keys = [flip_bit(int(place)) for place in places] + [secrets.token_bytes(32) for _ in range(16)]
+    count = 0
+    for raw in keys:
+        try:
+            decrypt_faces(picture, PrivacyKey.from_bytes(raw), bench.model)
+        except WrongKeyError:
+            count += 1
+    return f"{count}/{len(keys)}"
+
+
+def flip_bit(place: int) -> bytes:
+    changed = bytearray(RAW)
+    changed[place // 8] ^= 1 << (place % 8)
+    return bytes(changed)
+
+
+def jpegs(
+    bench: Bench,
+    original: np.ndarray,
+    faces: Any,
+    mask: torch.Tensor,
+    landmarks: np.ndarray,
+    owned: np.ndarray,
+    mode: RecoveryMode,
+) -> dict[str, Any]:
+    """Recompress an unbound picture; measure recovery, and what a wrong key sees where it is not refused."""
+    found: dict[str, Any] = {}
+    settings = EncryptSettings(mode, steps=STEPS, bind_pixels=False, verify=False)
+    result = encrypt_faces(KeyedPicture(original), faces, mask, bench.key, bench.model, settings)
+    records = KeyedPicture.from_container(result.picture.pixels, result.picture.container()).faces
+    for quality in (90, 75):
+        file = io.BytesIO()
+        Image.fromarray(result.picture.pixels).save(file, "JPEG", quality=quality, subsampling=0)
+        pixels = np.asarray(Image.open(file).convert("RGB"))
+        try:
+            recovered = decrypt_faces(KeyedPicture(pixels, records), bench.key, bench.model).pixels
+            found[str(quality)] = bench.recovery(original, recovered, owned, landmarks)
+        except FacePrivacyError as error:
+            found[str(quality)] = {"failed": type(error).__name__}
+    if mode is RecoveryMode.IMAGE:
+        decoy = EncryptSettings(mode, steps=STEPS, decoy=True, verify=False)
+        result = encrypt_faces(KeyedPicture(original), faces, mask, bench.key, bench.model, decoy)
+        wrong = decrypt_faces(result.picture, PrivacyKey.from_bytes(secrets.token_bytes(32)), bench.model).pixels
+        found["decoy_wrong_key"] = bench.recovery(original, wrong, owned, landmarks)
+    return found
+
+
+def tile(pixels: np.ndarray, picture: KeyedPicture) -> np.ndarray:
+    crop = cut_crop(to_tensor(pixels), region_of(picture.headers[0]))[0]
+    shown = torch.nn.functional.interpolate(crop[None], (TILE, TILE), mode="area")[0]
+    return (shown * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def summarise(rows: dict[str, list[dict[str, Any]]], bench: Bench) -> str:
+    """Lay the figures out in Markdown."""
+    thresholds = {r.name: r.thresholds[1e-3] for r in (*bench.seen, *bench.held_out)}
+    names = list(rows)
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+
+    def line(title: str, value: Any) -> None:
+        lines.append(f"| {title} | " + " | ".join(value(rows[name]) for name in names) + " |")
+
+    def mean(key: str, digits: int = 1) -> Any:
+        return lambda r: f"{np.mean([x[key] for x in r]):.{digits}f}"
+
+    def psnr(values: list[Any]) -> str:
+        numbers = [v for v in values if v != "exact"]
+        return "exact" if not numbers else f"{np.mean(numbers):.1f} dB"
+
+    def alike(part: Any, held: Any) -> Any:
+        def value(r: list[dict[str, Any]]) -> str:
+            cells = []
+            for recognizer in held:
+                similar = [part(x)[recognizer.name] for x in r]
+                over = sum(s > thresholds[recognizer.name] for s in similar)
+                cells.append(f"{np.mean(similar):.2f} ({over})")
+            return ", ".join(cells)
+
+        return value
+
+    line("faces", lambda r: str(len(r)))
+    line("recovered, PSNR", lambda r: psnr([x["right"]["psnr"] for x in r]))
+    line("autoencoder alone, PSNR", lambda r: "-" if r[0]["bound_psnr"] is None else psnr([x["bound_psnr"] for x in r]))
+    line("recovered, SSIM", lambda r: f"{np.mean([x['right']['ssim'] for x in r]):.3f}")
+    line("recovered, similarity: seen (recognised)", alike(lambda x: x["right"]["similarity"], bench.seen))
+    line("recovered, similarity: held out (recognised)", alike(lambda x: x["right"]["similarity"], bench.held_out))
+    line("cover, similarity: seen (recognised)", alike(lambda x: x["cover"]["similarity"], bench.seen))
+    line("cover, similarity: held out (recognised)", alike(lambda x: x["cover"]["similarity"], bench.held_out))
+    line("face found in the cover", lambda r: f"{100 * np.mean([x['cover']['detected'] for x in r]):.0f} %")
+    line("covers drawn for a face", mean("attempts"))
+    line("wrong keys refused", lambda r: ratio([x["refused_keys"] for x in r]))
+    line("largest change outside", lambda r: str(max(x["outside"] for x in r)))
+    line("attack on magnitudes, top-1", lambda r: f"{100 * top1(r):.0f} %")
+    line("container, bytes", mean("container_bytes", 0))
+    line("encrypt, s", mean("encrypt_s"))
+    line("decrypt, s", mean("decrypt_s", 2))
+    for kind, title in (("90", "after JPEG 90"), ("75", "after JPEG 75"), ("decoy_wrong_key", "decoy, wrong key")):
+        line(f"{title}: PSNR, held-out similarity (recognised)", lambda r, k=kind: after(r, k, bench, psnr, alike))
+    return "\n".join(lines)
+
+
+def after(r: list[dict[str, Any]], kind: str, bench: Bench, psnr: Any, alike: Any) -> str:
+    chosen = [x["jpeg"][kind] for x in r if kind in x.get("jpeg", {})]
+    good = [x for x in chosen if "psnr" in x]
+    if not chosen:
+        return "-"
+    if not good:
+        return f"fails ({len(chosen)})"
+    return f"{psnr([x['psnr'] for x in good])}, {alike(lambda x: x['similarity'], bench.held_out)(good)} of {len(chosen)}"
+
+
+def ratio(parts: list[str]) -> str:
+    sums = np.sum([[int(n) for n in part.split("/")] for part in parts], axis=0)
+    return f"{sums[0]} of {sums[1]}"
+
+
+def top1(rows: list[dict[str, Any]]) -> float:
+    """Match the published face's noise magnitudes against those of all originals."""
+    hits = 0
+    for row in rows:
+        published = np.abs(np.array(row["noise"][1]))
+        scores = [correlate(published, np.abs(np.array(other["noise"][0]))) for other in rows]
+        hits += int(np.argmax(scores) == next(i for i, other in enumerate(rows) if other is row))
+    return hits / len(rows)
+
+
+def correlate(a: np.ndarray, b: np.ndarray) -> float:
+    size = min(len(a), len(b))  # masks differ a little from face to face
+    return float(np.corrcoef(a[:size], b[:size])[0, 1])
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "output" / "keyed")
+    parser.add_argument("--count", type=int, default=64)
+    parser.add_argument("--image-count", type=int, default=64, help="faces for the two modes that invert")
+    parser.add_argument("--jpeg-count", type=int, default=16)
+    parser.add_argument("--modes", nargs="+", default=[mode.value for mode in RecoveryMode])
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    paths = sorted(GENERATED.glob("*.jpg"))[: options.count]
+    if len(paths) < options.count:
+        raise SystemExit(f"Expected {options.count} pictures, found {len(paths)}. Make more with calibrate_recognizers.py.")
+    bench, rows = Bench(), {}
+    for mode in (RecoveryMode(name) for name in options.modes):
+        log = options.out / f"{mode.value}.jsonl"
+        done = {row["picture"]: row for row in map(json.loads, log.read_text().splitlines())} if log.exists() else {}
+        many = options.image_count if mode in (RecoveryMode.IMAGE, RecoveryMode.SIGNFLIP) else options.count
+        for number, path in enumerate(paths[:many]):
+            if path.name in done:
+                continue
+            row = {"picture": path.name} | measure(bench, path, mode, jpeg=number < options.jpeg_count)
+            done[path.name] = row
+            with log.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
+        everything = [done[path.name] for path in paths[:many]]
+        rows[mode.value] = [row for row in everything if "right" in row]
+        print(mode.value, len(rows[mode.value]), "of", len(everything), flush=True)  # noqa: T201
+    text = summarise(rows, bench)
+    (options.out / "keyed.md").write_text(text + "\n", encoding="utf-8")
+    tiles = [
+        np.concatenate([np.array(row["tiles"][i], np.uint8) for row in mode_rows[:SHOWN]], axis=1)
+        for mode_rows in rows.values()
+        for i in range(3)
+    ]
+    narrowest = min(strip.shape[1] for strip in tiles)
+    Image.fromarray(np.concatenate([strip[:, :narrowest] for strip in tiles])).save(options.out / "keyed.png")
+    print(text)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
