@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from faceprivacy_core.keyed.header import RecoveryMode
 from faceprivacy_core.keyed.keys import PrivacyKey
 from faceprivacy_core.keyed.picture import KeyedPicture
 from faceprivacy_core.keyed.regions import claimed_pixels
+from faceprivacy_core.keyed.sealing import unseal
 from faceprivacy_core.masks import MaskSettings, draw_masks
 from faceprivacy_core.metrics.fidelity import compute_psnr
 from faceprivacy_core.types import Face, Faces
@@ -343,3 +345,15 @@ def test_nothing_secret_shows():
     for secret in (RAW_KEY, face.payload, face.key.reveal()):
         assert secret.hex() not in shown
         assert repr(secret)[2:-1] not in shown
+
+
+@pytest.mark.parametrize("mode", [EXACT, LATENT, IMAGE, SIGNFLIP])
+def test_every_key_but_one_is_refused(mode: RecoveryMode):
+    """All 256 single-bit changes of the key, and 1,000 random keys."""
+    (record,) = reloaded(encrypt(mode=mode, verify=False).picture).faces
+    stored = record.header.to_bytes()
+    flipped = [(int.from_bytes(RAW_KEY, "big") ^ (1 << bit)).to_bytes(32, "big") for bit in range(256)]
+    for raw in [*flipped, *(secrets.token_bytes(32) for _ in range(1000))]:
+        key = PrivacyKey.from_bytes(raw).face_key(None, record.header.nonce, stored)
+        with pytest.raises(WrongKeyError):
+            unseal(key, stored, record.blob, b"")
