@@ -13,6 +13,9 @@ from .anonymize import REGIONS
 from .console import say
 from .key_choice import add_key_arguments, chosen_key
 
+GROW = 4.0
+"""Percent by which the mask is widened, to reach the hairline."""
+
 MODES = ("latent", "exact", "image", "signflip")
 
 
@@ -108,7 +111,7 @@ def _encrypt_file(path: Path, args: argparse.Namespace, tools: Any, key: Any, se
     faces = detect_faces([pixels], detector, selection)
     if not faces.items:
         raise NoFaceError("Expected at least one face, found none. If there is one, it may be too small or turned away.")
-    mask = draw_masks(faces, MaskSettings(Region(args.region)))[:, None]
+    mask = draw_masks(faces, MaskSettings(Region(args.region), grow=GROW))[:, None]
     result = encrypt_faces(KeyedPicture(pixels), faces, mask, key, model, settings, check=check)
     container = result.picture.container()
     published = result.picture.pixels if alpha is None else np.dstack([result.picture.pixels, alpha])

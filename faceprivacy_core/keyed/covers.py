@@ -14,7 +14,8 @@ from .derivation import FaceKey
 from .keystream import Keystream
 from .models import KeyedModel
 
-REPEATS = 4
+REPEATS = 8
+"""With fewer, hair and skin of the cover do not meet those around it."""
 
 
 def public_noise(nonces: Sequence[bytes], shape: tuple[int, ...]) -> Tensor:

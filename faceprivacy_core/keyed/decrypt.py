@@ -20,7 +20,7 @@ from .keys import PrivacyKey
 from .models import KeyedModel
 from .payloads import read_coarse_moments, read_latent, read_moments, restore_pixels
 from .picture import KeyedPicture, Picture, region_of
-from .regions import Claim, claimed_pixels, cut_crop, lay_crop, paste
+from .regions import Claim, Region, claimed_pixels, cut_crop, lay_crop, paste
 from .sealing import unseal, unseal_unmarked
 from .transports import decrypt_noise, flip_signs
 
@@ -148,18 +148,13 @@ def recover_crop(
         return model.decode(flip_signs(model, visible, region.latent_mask(), face_key, header.steps, progress)).detach()
     moments = read_coarse_moments(payload) if header.decoy else read_moments(payload)
     claims = picture.claims
-    surroundings = encode_surroundings(picture.pixels, claims, [region], model)
-    visible = _visible_latent(picture.pixels, number, claims[number], header, surroundings, model)
+    filled = remove_faces(picture.pixels, claims)
+    surroundings = model.encode(cut_crop(filled, region))
+    visible = _visible_latent(picture.pixels, filled, region, claims[number], surroundings, model)
     noise = public_noise([header.nonce], tuple(surroundings.shape[1:]))
     background = background_on(model.device, surroundings, noise, region.latent_mask())
     latent = decrypt_noise(model, visible, background, face_key, moments, header.steps, header.iterations, progress)
     return model.decode(latent).detach()
-
-
-def encode_surroundings(pixels: Picture, claims: list[Claim], regions: Sequence, model: KeyedModel) -> Tensor:
-    """Encode crops from which all keyed faces were removed, (N, C, h, w)."""
-    filled = remove_faces(pixels, claims)
-    return torch.cat([model.encode(cut_crop(filled, region)) for region in regions])
 
 
 def remove_faces(pixels: Picture, claims: Sequence[Claim]) -> Tensor:
@@ -182,15 +177,20 @@ def _open(picture: KeyedPicture, header: FaceHeader, blob: bytes, key: PrivacyKe
 
 
 def _visible_latent(
-    pixels: Picture, number: int, claim: Claim, header: FaceHeader, surroundings: Tensor, model: KeyedModel
+    pixels: Picture, filled: Tensor, region: Region, claim: Claim, surroundings: Tensor, model: KeyedModel
 ) -> Tensor:
-    """Find the latent of the published face: the encoder's guess, refined against the pixels."""
-    region = region_of(header)
+    """Find the latent of the published face: the encoder's guess, refined against the pixels.
+
+    On the rim a pixel is a blend with the original, which is not known; the filled picture stands
+    for it, and the pixel counts the less the more of the original is in it.
+    """
     mask = region.latent_mask()
     picture = to_tensor(pixels)
     guess = mask * model.encode(cut_crop(picture, region)) + (1.0 - mask) * surroundings
-    seen = picture[0, :, claim.rows, claim.columns]
-    whole = torch.from_numpy((claim.weights > 0.999).astype(np.float32))
-    return invert_decoder(
-        lambda latent: lay_crop(model.decode(latent), region, claim), seen, whole, guess, mask, steps=REFINEMENTS
-    )
+    weights = torch.from_numpy(claim.with_steep_rim().weights).float()
+    seen, behind = (image[0, :, claim.rows, claim.columns] for image in (picture, filled))
+
+    def render(latent: Tensor) -> Tensor:
+        return behind + weights * (lay_crop(model.decode(latent), region, claim) - behind)
+
+    return invert_decoder(render, seen, weights**2, guess, mask, steps=REFINEMENTS)

@@ -205,8 +205,9 @@ def _make_covers(
         region, claim = layout.regions[index], layout.claims[index]
         with torch.no_grad():
             layer = lay_crop(model.decode(latent), region, claim)
+        rim = claim.with_steep_rim() if settings.mode in NOISE_MODES else claim
         _check_finite(layer)
-        made[index] = (UnsealedFace(header, face_key, payload), paste(base, layer, claim, soft=True))
+        made[index] = (UnsealedFace(header, face_key, payload), paste(base, layer, rim, soft=True))
     return made
 
 

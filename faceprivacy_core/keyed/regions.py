@@ -9,7 +9,7 @@ finds the same pixels to the last one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,7 +26,12 @@ CELL = 8
 MIN_COVER = 0.3
 """Part of a cell that the mask must cover for the cell to belong to the face."""
 
-Mask = NDArray[np.floating]
+STEEPNESS = 3.0
+"""Of the rim: a pixel is replaced wholly where five sixths of its neighbourhood belong to the face."""
+
+STEEP_FACTOR = 8.0 / 3.0
+"""Of a narrow rim against the usual one."""
+
 Picture = NDArray[np.uint8]
 
 
@@ -76,7 +81,7 @@ class Claim:
     Attributes:
         rows, columns: Slices of the picture: the smallest rectangle around the pixels.
         weights: (height, width) float64 in [0, 1] in that rectangle: how much of a pixel is
-            replaced. 0 belongs to somebody else. It rises from the outline to 1 over half a cell.
+            replaced. 0 belongs to somebody else. It rises from the outline to 1 over about half a cell.
     """
 
     rows: slice
@@ -87,6 +92,10 @@ class Claim:
     def owned(self) -> NDArray[np.bool_]:
         """(height, width) bool in the rectangle."""
         return self.weights > 0.0
+
+    def with_steep_rim(self) -> Claim:
+        """Return the same pixels with a narrow rim: nearly all of the face can then be read off the picture."""
+        return replace(self, weights=np.minimum(self.weights * STEEP_FACTOR, 1.0))
 
 
 def choose_cells(mask: Tensor) -> NDArray[np.bool_]:
@@ -189,18 +198,25 @@ def _window(region: Region, height: int, width: int) -> tuple[slice, slice]:
 
 
 def _weights(region: Region, rows: slice, columns: slice) -> NDArray[np.float64]:
-    """Interpolate the cells at every pixel and stretch the upper half of the ramp to [0, 1]."""
+    """Smooth the cells with a quadratic B-spline, which rounds their corners, and steepen the rim."""
     y, x = np.mgrid[rows, columns].astype(np.float64)
     (a, b, left), (c, d, top) = region.image_to_crop
-    u = (a * x + b * y + left + 0.5) / CELL + 0.5
-    v = (c * x + d * y + top + 0.5) / CELL + 0.5
-    padded = np.pad(region.cells.astype(np.float64), 1)
-    limit = padded.shape[0] - 1.0
-    inside = (u >= 0.0) & (v >= 0.0) & (u < limit) & (v < limit)
-    u, v = np.where(inside, u, 0.0), np.where(inside, v, 0.0)
-    column, row = np.floor(u).astype(np.intp), np.floor(v).astype(np.intp)
-    u, v = u - column, v - row
-    upper = padded[row, column] * (1.0 - u) + padded[row, column + 1] * u
-    lower = padded[row + 1, column] * (1.0 - u) + padded[row + 1, column + 1] * u
-    covered = upper * (1.0 - v) + lower * v
-    return np.where(inside, np.clip(2.0 * covered - 1.0, 0.0, 1.0), 0.0)
+    column, across = _nearest((a * x + b * y + left + 0.5) / CELL - 0.5)
+    row, down = _nearest((c * x + d * y + top + 0.5) / CELL - 0.5)
+    padded = np.pad(region.cells.astype(np.float64), 2)
+    limit = region.cells.shape[0]
+    inside = (column >= -1) & (row >= -1) & (column <= limit) & (row <= limit)
+    column, row = (np.where(inside, index, 0) + 2 for index in (column, row))
+    covered = np.zeros(inside.shape)
+    for step_down, share_down in zip((-1, 0, 1), down, strict=True):
+        for step_across, share_across in zip((-1, 0, 1), across, strict=True):
+            covered += share_down * share_across * padded[row + step_down, column + step_across]
+    return np.where(inside, np.clip(STEEPNESS * (covered - 0.5), 0.0, 1.0), 0.0)
+
+
+def _nearest(position: NDArray[np.float64]) -> tuple[NDArray[np.intp], tuple[NDArray[np.float64], ...]]:
+    """Return the nearest whole number and the weights of it and its neighbours."""
+    index = np.floor(position + 0.5)
+    offset = position - index
+    shares = (0.5 * (0.5 - offset) * (0.5 - offset), 0.75 - offset * offset, 0.5 * (0.5 + offset) * (0.5 + offset))
+    return index.astype(np.intp), shares
