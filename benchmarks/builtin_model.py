@@ -1,0 +1,275 @@
+"""Quality and cost of the built-in face model, or of several model files side by side.
+
+    python benchmarks/builtin_model.py [--model FILE ...] [--faces N] [--steps 50] [--out output/builtin_model]
+
+Pictures: generated faces (`calibrate_recognizers.py generate` draws them) and the samples in
+`docs/samples`. Every face is detected and cut out as the pack does it. Writes a table
+(Markdown), the figures (JSON) and a grid of pictures to look at. Recognisers are those the
+methods hold out, so none was a loss in training. Measure times on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from faceprivacy_core.anonymize import regeneration_mask  # noqa: E402
+from faceprivacy_core.builtin.model import DEFAULT_FILE, FaceModel, load_face_model  # noqa: E402
+from faceprivacy_core.diffusion.samplers import Background, sample_euler  # noqa: E402
+from faceprivacy_core.diffusion.schedules import ddim_sigmas  # noqa: E402
+from faceprivacy_core.faces.detect import YuNetDetector, load_detector  # noqa: E402
+from faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, TorchRecognizer, load_ensemble  # noqa: E402
+from faceprivacy_core.faces.select import Selection, Which, detect_faces  # noqa: E402
+from faceprivacy_core.images import crop_faces, crop_landmarks, cut  # noqa: E402
+from faceprivacy_core.masks import MaskSettings, draw_masks  # noqa: E402
+from faceprivacy_core.metrics.fidelity import compute_psnr, compute_ssim  # noqa: E402
+from faceprivacy_core.metrics.perceptual import PerceptualDistance, load_perceptual  # noqa: E402
+from faceprivacy_core.rng import seeded_noise  # noqa: E402
+
+GENERATED = ROOT / ".cache" / "generated_faces"
+SAMPLES = ROOT / "docs" / "samples"
+CHUNK = 16
+SHOWN = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """Faces cut out for one model.
+
+    Attributes:
+        images: (N, 3, S, S) in [0, 1].
+        landmarks5: (N, 5, 2) in pixels of the crop.
+        masks: (N, 1, S, S), 1 where the pack would paint a new face.
+    """
+
+    images: Tensor
+    landmarks5: Tensor
+    masks: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Judges:
+    """Networks that judge pictures."""
+
+    detector: YuNetDetector
+    perceptual: PerceptualDistance
+    recognizers: Sequence[TorchRecognizer]
+
+
+def cut_crops(paths: Sequence[Path], detector: YuNetDetector, size: int, which: Which) -> Crops:
+    """Detect faces and cut them out; with `Which.LARGEST` at most one for each picture."""
+    parts = []
+    for path in paths:
+        with Image.open(path) as opened:
+            picture = np.array(opened.convert("RGB"))
+        faces = detect_faces([picture], detector, Selection(which))
+        if faces.items:
+            image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255.0
+            images, crops = crop_faces(image, faces, size)
+            masks = regeneration_mask(cut(draw_masks(faces, MaskSettings())[:, None], crops))
+            parts.append((images, crop_landmarks(crops), masks))
+    if not parts:
+        raise SystemExit(f"Expected a face in at least one of {len(paths)} pictures, found none.")
+    return Crops(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
+
+
+def in_chunks(function: Callable[[Tensor], Tensor], *inputs: Tensor) -> Tensor:
+    """Apply a function to chunks of a batch."""
+    return torch.cat([function(*pieces) for pieces in zip(*(item.split(CHUNK) for item in inputs), strict=True)])
+
+
+def decode(model: FaceModel, latents: Tensor) -> Tensor:
+    """Decode latents to pictures in [0, 1]."""
+    return ((in_chunks(model.autoencoder.decode, latents) + 1) / 2).clamp(0, 1)
+
+
+def to_pictures(images: Tensor) -> list[np.ndarray]:
+    """(N, 3, S, S) in [0, 1] to (S, S, 3) uint8."""
+    return list((images * 255).round().byte().permute(0, 2, 3, 1).numpy())
+
+
+def similarities(recognizer: TorchRecognizer, a: Tensor, b: Tensor, landmarks5: Tensor) -> Tensor:
+    """Cosine similarity of every pair (N, N): a[i] with b[j], landmarks those of the originals."""
+    first, second = (in_chunks(recognizer.embed, images, landmarks5) for images in (a, b))
+    return first @ second.T
+
+
+def measure_round_trip(model: FaceModel, crops: Crops, judges: Judges) -> tuple[dict[str, float], Tensor]:
+    """Encode and decode; compare."""
+    decoded = decode(model, in_chunks(model.autoencoder.encode, crops.images * 2 - 1))
+    pairs = list(zip(to_pictures(crops.images), to_pictures(decoded), strict=True))
+    everywhere = np.ones(pairs[0][0].shape[:2], dtype=np.bool_)
+    figures = {
+        "PSNR, dB": np.mean([compute_psnr(*pair, everywhere) for pair in pairs]),
+        "SSIM": np.mean([compute_ssim(*pair, everywhere) for pair in pairs]),
+        "LPIPS": np.mean([judges.perceptual.compute_map(*pair).mean() for pair in pairs]),
+    }
+    for recognizer in judges.recognizers:
+        same = similarities(recognizer, crops.images, decoded, crops.landmarks5).diagonal()
+        figures[f"cosine {recognizer.name}"] = float(same.mean())
+    return {name: float(value) for name, value in figures.items()}, decoded
+
+
+def detection_rate(images: Tensor, detector: YuNetDetector) -> float:
+    """Part of the pictures in which a face is found."""
+    return float(np.mean([len(detector.detect(picture)) > 0 for picture in to_pictures(images)]))
+
+
+def measure_free(model: FaceModel, count: int, steps: int, judges: Judges) -> tuple[dict[str, float], Tensor]:
+    """Sample without any condition."""
+    sigmas = ddim_sigmas(model.denoiser.schedule, steps).float()
+    images = decode(model, in_chunks(lambda x: sample_euler(model.denoiser, x, sigmas, model.empty_tokens()),
+                                     float(sigmas[0]) * latent_noise(model, range(count))))  # fmt: skip
+    return {"face detected": detection_rate(images, judges.detector)}, images
+
+
+def measure_told(model: FaceModel, crops: Crops, steps: int, judges: Judges) -> tuple[dict[str, float], Tensor]:
+    """Sample from noise with each picture's tokens; are the results closer to it than to the others?"""
+    sigmas = ddim_sigmas(model.denoiser.schedule, steps).float()
+    noise = float(sigmas[0]) * latent_noise(model, range(10_000, 10_000 + len(crops.images)))
+    tokens = in_chunks(model.encode_tokens, crops.images)
+    images = decode(model, in_chunks(lambda x, cond: sample_euler(model.denoiser, x, sigmas, cond), noise, tokens))
+    figures = {}
+    for recognizer in judges.recognizers:
+        table = similarities(recognizer, crops.images, images, crops.landmarks5)
+        others = table[~torch.eye(len(table), dtype=torch.bool)]
+        above = (table.diagonal()[:, None] > others[None]).float() + 0.5 * (table.diagonal()[:, None] == others[None]).float()
+        figures[f"AUC {recognizer.name}"] = float(above.mean())
+    return figures, images
+
+
+def measure_inpainting(model: FaceModel, crops: Crops, steps: int, judges: Judges) -> tuple[dict[str, float], Tensor]:
+    """Paint a new face from full noise into the surroundings of the old one, which is blanked first."""
+    sigmas = ddim_sigmas(model.denoiser.schedule, steps).float()
+    cell = torch.nn.functional.max_pool2d(crops.masks, crops.images.shape[-1] // latent_side(model))
+    there = torch.nn.functional.interpolate(cell, crops.images.shape[-2:])
+    latents = in_chunks(model.autoencoder.encode, (crops.images * (1 - there) + 0.5 * there) * 2 - 1)
+    noise, start = (latent_noise(model, range(first, first + len(latents))) for first in (20_000, 30_000))
+
+    def paint(latent: Tensor, held: Tensor, free: Tensor, mask: Tensor) -> Tensor:
+        background = Background(latent, held, mask)
+        x = background.restore(sigmas[0] * free, float(sigmas[0]))
+        return sample_euler(model.denoiser, x, sigmas, model.empty_tokens(), background=background)
+
+    images = decode(model, in_chunks(paint, latents, noise, start, cell))
+    images = there * images + (1 - there) * crops.images
+    figures = {"face detected": detection_rate(images, judges.detector)}
+    for recognizer in judges.recognizers:
+        same = similarities(recognizer, crops.images, images, crops.landmarks5).diagonal()
+        figures[f"cosine to the original, {recognizer.name}"] = float(same.mean())
+    return figures, images
+
+
+def latent_side(model: FaceModel) -> int:
+    """Side of a latent."""
+    return model.denoiser.unet.config.sample_size
+
+
+def latent_noise(model: FaceModel, seeds: range) -> Tensor:
+    """Unit noise, one seed for each item."""
+    side = latent_side(model)
+    return seeded_noise(seeds, (model.denoiser.unet.config.in_channels, side, side))
+
+
+def measure_cost(path: Path, model: FaceModel, repeats: int = 25) -> dict[str, float]:
+    """Milliseconds of one call with one crop, the fastest of some; the file's size and loading time."""
+    image, latent = torch.zeros(1, 3, model.resolution, model.resolution), latent_noise(model, range(1))
+    started = time.perf_counter()
+    load_face_model(path)
+    figures = {"file, MB": path.stat().st_size / 1e6, "load, s": time.perf_counter() - started}
+    calls: dict[str, Callable[[], Tensor]] = {
+        "encode, ms": lambda: model.autoencoder.encode(image),
+        "decode, ms": lambda: model.autoencoder.decode(latent),
+        "one denoising step, ms": lambda: model.denoiser(latent, 1.0, model.empty_tokens()),
+    }
+    for name, call in calls.items():
+        times = []
+        for _ in range(repeats + 2):
+            started = time.perf_counter()
+            call()
+            times.append(1000 * (time.perf_counter() - started))
+        figures[name] = min(times)
+    return figures
+
+
+def measure(path: Path, faces: Sequence[Path], options: argparse.Namespace, judges: Judges) -> tuple[dict, dict[str, Tensor]]:
+    """Measure one file; return figures by topic and pictures by topic."""
+    model = load_face_model(path)
+    generated = cut_crops(faces, judges.detector, model.resolution, Which.LARGEST)
+    samples = cut_crops(sorted(SAMPLES.glob("*.jpg")), judges.detector, model.resolution, Which.ALL)
+    figures, pictures = {}, {"original": generated.images, "original sample": samples.images}
+    figures["round trip, generated faces"], pictures["round trip"] = measure_round_trip(model, generated, judges)
+    figures["round trip, samples"], pictures["sample round trip"] = measure_round_trip(model, samples, judges)
+    if not options.round_trip_only:
+        figures["unconditional"], pictures["unconditional"] = measure_free(model, options.faces, options.steps, judges)
+        few = Crops(*(getattr(generated, field.name)[: options.told] for field in dataclasses.fields(Crops)))
+        figures["from an image's tokens"], pictures["from tokens"] = measure_told(model, few, options.steps, judges)
+        figures["inpainting"], pictures["inpainting"] = measure_inpainting(model, few, options.steps, judges)
+    figures["cost"] = measure_cost(path, model)
+    return figures, pictures
+
+
+def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Lay the figures out in Markdown, one column for each file."""
+    lines = ["| | " + " | ".join(results) + " |", "|---" * (1 + len(results)) + "|"]
+    for topic, figures in next(iter(results.values())).items():
+        lines.append(f"| **{topic}** |" + " |" * len(results))
+        lines += [f"| {name} | " + " | ".join(f"{r[topic][name]:.4g}" for r in results.values()) + " |" for name in figures]
+    return "\n".join(lines)
+
+
+def save_grid(path: Path, pictures: Sequence[dict[str, Tensor]]) -> None:
+    """Stack rows: every topic once for each file, the originals once."""
+    rows = []
+    for topic in pictures[0]:
+        files = pictures[:1] if topic.startswith("original") else pictures
+        for images in (file[topic][:SHOWN] for file in files):
+            missing = images.new_ones((SHOWN - len(images), *images.shape[1:]))
+            rows.append(torch.cat(list(torch.cat([images, missing])), dim=2))
+    grid = torch.cat([row for row in rows if row.shape[-1] == rows[0].shape[-1]], dim=1)
+    Image.fromarray(to_pictures(grid[None])[0]).save(path)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, action="append", help="model file; give it twice to compare two")
+    parser.add_argument("--pictures", type=Path, default=GENERATED, help="folder of generated faces not used in training")
+    parser.add_argument("--faces", type=int, default=100, help="generated faces, and unconditional samples")
+    parser.add_argument("--told", type=int, default=50, help="faces for the conditional and the inpainting figures")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--round-trip-only", action="store_true", help="leave the UNet out")
+    parser.add_argument("--out", type=Path, default=ROOT / "output" / "builtin_model")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    faces = sorted(options.pictures.glob("*.jpg"))[: options.faces]
+    judges = Judges(load_detector(), load_perceptual(), load_ensemble(DEFAULT_HELD_OUT))
+    results, pictures = {}, []
+    with torch.no_grad():
+        for path in options.model or [DEFAULT_FILE]:
+            name = f"{path.parent.name}/{path.name}"
+            results[name], shown = measure(path, faces, options, judges)
+            pictures.append(shown)
+    text = table(results)
+    (options.out / "builtin_model.md").write_text(text + "\n", encoding="utf-8")
+    (options.out / "builtin_model.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    save_grid(options.out / "builtin_model.png", pictures)
+    print(text)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

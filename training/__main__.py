@@ -1,0 +1,105 @@
+"""python -m training STAGE --config FILE [--set section.name=value ...] [--minutes M]"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from .autoencoder import AutoencoderStage, load_trained
+from .data import draw_file, load_pictures
+from .diffusion import DiffusionStage
+from .export import export
+from .faces import pack_generator
+from .latents import LatentPool, encode_pool, load_latents, save_latents
+from .loop import run_stage
+from .pictures import FacePool
+from .settings import Settings, load_settings
+from .speed import matrix_peak, measure_speed
+
+STAGES = ("pack", "data", "autoencoder", "diffusion", "export", "speed")
+DEFAULT_CONFIG = Path(__file__).parent / "face256.toml"
+
+
+def run(stage: str, settings: Settings, minutes: float | None = None) -> None:
+    """Run one stage of the recipe.
+
+    Args:
+        stage: One of STAGES but "pack".
+        minutes: Time limit of a training stage; the next call continues.
+    """
+    if settings.run.torch_device().type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    if stage == "data":
+        if settings.data.in_memory:
+            raise SystemExit("With data.in_memory every command draws its faces itself; there is no data stage.")
+        draw_file(settings)
+        return
+    pool = FacePool(load_pictures(settings), settings.data)
+    options = settings.run
+    if stage == "autoencoder":
+        trained = AutoencoderStage(settings, pool)
+        run_stage(trained, settings.folder, minutes, options.save_every_s, options.log_every)
+    elif stage == "diffusion":
+        trained = make_diffusion(settings, pool)
+        run_stage(trained, settings.folder, minutes, options.save_every_s, options.log_every)
+    elif stage == "speed":
+        report_speed(settings, pool)
+    elif stage == "export":
+        export(settings, pool.held_out(settings.autoencoder.resolution, torch.device("cpu")).images)
+
+
+def report_speed(settings: Settings, pool: FacePool) -> None:
+    """Print how fast both networks train here; nothing is kept."""
+    device = settings.run.torch_device()
+    is_gpu = device.type == "cuda"
+    dtype = torch.bfloat16 if settings.run.precision == "bf16" else torch.float32
+    peak = matrix_peak(device, dtype, side=8192 if is_gpu else 1024)
+    print(f"speed: a matrix product reaches {peak:.3g} TFLOP/s")
+    makers = {"autoencoder": AutoencoderStage, "diffusion": make_diffusion}
+    for name, make in makers.items():
+        if name == "diffusion" and not (settings.folder / "autoencoder.pt").is_file():
+            continue
+        figures = measure_speed(make(settings, pool), 30 if is_gpu else 3, peak)
+        print(f"speed: {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in figures.items()))
+
+
+def make_diffusion(settings: Settings, pool: FacePool) -> DiffusionStage:
+    """Encode the pool, or read it encoded, and make the stage."""
+    device = settings.run.torch_device()
+    _, autoencoder, ae_steps = load_trained(settings)
+    autoencoder = autoencoder.to(device)
+    path = settings.folder / "latents.safetensors"
+    mark = f"{ae_steps} steps, {len(pool.pictures)} faces, {settings.data}, {settings.diffusion.views} views"
+    latents: LatentPool | None = None if settings.data.in_memory else load_latents(path, mark, device)
+    if latents is None:
+        latents = encode_pool(autoencoder, pool, settings, keep_scale=bool(settings.autoencoder.start_from))
+        if not settings.data.in_memory:
+            save_latents(path, mark, latents)
+    autoencoder.latent_mean.copy_(latents.mean)
+    autoencoder.latent_std.copy_(latents.std)
+    return DiffusionStage(settings, latents, autoencoder)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE")
+    parser.add_argument("--minutes", type=float, help="stop after this time; the next call continues")
+    parser.add_argument("--generator", type=Path, help="pack: folder with the generator's OpenVINO files")
+    options = parser.parse_args()
+    settings = load_settings(options.config, options.set)
+    if options.stage == "pack":
+        if options.generator is None:
+            parser.error("pack needs --generator FOLDER")
+        pack_generator(options.generator, Path(settings.data.generator))
+        return
+    run(options.stage, settings, options.minutes)
+
+
+if __name__ == "__main__":
+    main()
