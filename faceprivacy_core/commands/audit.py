@@ -45,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         2 when something could not be read, else 1 when something secret or personal was found, else 0.
     """
-    from ..audit import KINDS, NOTE, audit_file
+    from ..audit.files import audit_file
+    from ..audit.findings import KINDS, NOTE
 
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it says about a damaged file may quote the file
     audit = _Audit(show_lines=not options.json)
@@ -80,7 +81,7 @@ class _Audit:
     """One run: the secrets to search for, what was passed over, and what went wrong."""
 
     def __init__(self, *, show_lines: bool) -> None:
-        from ..audit import Secrets
+        from ..audit.secrets import Secrets
 
         self.show_lines = show_lines
         self.count = self.passed_over = 0
@@ -145,7 +146,7 @@ class _Audit:
 
 
 def _key_file_values(path: Path) -> list[str]:
-    from ..audit import HEX_KEY, KEY_LINE
+    from ..audit.secrets import HEX_KEY, KEY_LINE
 
     try:
         if not path.is_file():

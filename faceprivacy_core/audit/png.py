@@ -1,0 +1,75 @@
+"""The chunks of a PNG."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from PIL import PngImagePlugin
+
+from ..keyed.files import CHUNK
+from .blocks import audit_payload, audit_trailing
+from .metadata import audit_exif, audit_xmp, load_exif
+from .names import is_secret_name, kind_of
+from .notes import Notes
+from .text import audit_free_text
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+PLAIN_CHUNKS = frozenset(
+    b"IHDR PLTE IDAT IEND tRNS cHRM gAMA sBIT sRGB cICP mDCV cLLI bKGD hIST pHYs sPLT oFFs sCAL acTL fcTL fdAT iDOT".split()
+)
+
+
+def audit_png(data: bytes, notes: Notes) -> None:
+    """Audit the chunks of a PNG, which Pillow would stop reading at the pixels."""
+    stream = PngImagePlugin.PngStream(io.BytesIO(data))
+    position, kind = len(PNG_START), b""
+    while kind != b"IEND":
+        stream.fp.seek(position)
+        kind, start, length = stream.read()
+        if (position == len(PNG_START)) != (kind == b"IHDR") or start + length + 4 > len(data):
+            raise SyntaxError("The PNG is damaged or cut off.")
+        if kind not in PLAIN_CHUNKS:
+            with notes.reading(f"chunk {kind.decode('latin-1')}"):
+                _audit_chunk(stream, kind, data[start : start + length], notes)
+        elif kind == b"acTL":
+            notes.add("frames", "chunk acTL")
+        position = start + length + 4
+    audit_trailing(data[position:], notes)
+
+
+def _audit_chunk(stream: Any, kind: bytes, chunk: bytes, notes: Notes) -> None:
+    if kind in TEXT_CHUNKS:
+        stream.im_text.clear()
+        stream.call(kind, stream.fp.tell(), len(chunk))
+        for keyword, text in stream.im_text.items():
+            _audit_text_chunk(keyword, text, notes)
+        is_empty = kind == b"zTXt" and not any(stream.im_text.values()) and len(chunk.partition(b"\0")[2]) > 9
+        if not stream.im_text or is_empty:  # Pillow passes over text that it cannot unpack or decode
+            raise ValueError("The text cannot be unpacked.")
+    elif kind == b"iCCP":
+        stream.call(kind, stream.fp.tell(), len(chunk))
+        notes.add_names(notes.secrets.names_in(stream.im_info["icc_profile"]), "colour profile")
+    elif kind == b"eXIf":
+        audit_exif(load_exif(chunk), notes)
+    elif kind == CHUNK:
+        audit_payload(chunk, "chunk fpRv", notes)
+    elif kind == b"tIME":
+        notes.add("date", "chunk tIME")
+    else:
+        notes.add("unread", f"chunk {notes.label(kind.decode('latin-1'))}", f"{len(chunk)} bytes")
+
+
+def _audit_text_chunk(keyword: str, text: str, notes: Notes) -> None:
+    where = f"PNG text {notes.label(keyword)}"
+    notes.add_names(notes.secrets.names_in_text(keyword), "keyword of a PNG text")
+    if keyword == "XML:com.adobe.xmp":
+        audit_xmp(text, notes)
+    elif keyword.lower().startswith("raw profile type"):
+        notes.add("unread", where, f"{len(text)} characters")
+    else:
+        if is_secret_name(keyword) and text.strip():
+            notes.add("secret-field", where)
+        audit_free_text(text, where, notes, kind_of(keyword.replace(" ", ""), keyword.rpartition(":")[2]))
+    notes.add_names(notes.secrets.names_in(text.encode("latin-1", "ignore")), where)  # UTF-8 against the standard
