@@ -51,12 +51,14 @@ class FaceRecognizer(Protocol):
         licence: Licence of the weights, as shown to users.
         thresholds: Similarity at which two photos count as one person, by false match
             rate: {0.01: t, 0.001: t}. From the calibration file.
+        spare_thresholds: The same where a match leaves a face unprotected; never smaller.
     """
 
     name: str
     family: str
     licence: str
     thresholds: dict[float, float]
+    spare_thresholds: dict[float, float]
 
     def embed(self, images: Tensor, landmarks5: Tensor) -> Tensor:
         """Compute identity vectors.

@@ -1,8 +1,9 @@
 """Measured decision thresholds of the recognisers.
 
 Two measurements stand in the calibration file: on generated faces, which resemble each other
-more than people do, and on photos. The smaller threshold counts. It takes two pictures for one
-person sooner, so that a report never calls a face protected that one of them would not.
+more than people do, and on photos. Where protection is judged, the smaller threshold counts: it
+takes two pictures for one person sooner, so that a report never calls a face protected that one of
+them would not. Where a face is to be left alone because of whose it is, the larger one counts.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Calibration:
         name: Recogniser.
         sha256: Of the weights file that was measured.
         thresholds: Similarity from which two photos count as one person, by false match rate.
+        spare_thresholds: Similarity from which a face is surely enough somebody's to stay
+            unprotected, by false match rate.
         fnmr: Part of the genuine pairs below the threshold, by false match rate.
         num_impostor_pairs: Pairs of different people behind the thresholds.
         num_genuine_pairs: Pairs of one person behind the false non-match rates.
@@ -35,6 +38,7 @@ class Calibration:
     name: str
     sha256: str
     thresholds: dict[float, float]
+    spare_thresholds: dict[float, float]
     fnmr: dict[float, float]
     num_impostor_pairs: int
     num_genuine_pairs: int
@@ -67,6 +71,9 @@ def load_calibration(name: str, sha256: str, path: Path = CALIBRATION_FILE) -> C
         name=name,
         sha256=sha256,
         thresholds={fmr: float(record["bases"][basis][str(fmr)]["threshold"]) for fmr, basis in chosen.items()},
+        spare_thresholds={
+            fmr: max(float(measured[str(fmr)]["threshold"]) for measured in record["bases"].values()) for fmr in FMRS
+        },
         fnmr={fmr: float(record["bases"][basis][str(fmr)]["fnmr"]) for fmr, basis in chosen.items()},
         num_impostor_pairs=min(int(record["num_impostor_pairs"][basis]) for basis in chosen.values()),
         num_genuine_pairs=int(record["num_genuine_pairs"]),

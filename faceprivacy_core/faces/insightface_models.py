@@ -92,13 +92,15 @@ def load_arcface(folder: Path, device: torch.device | str = "cpu") -> TorchRecog
     path = _find_file(folder, tuple(ARCFACE_SPECS))
     spec = ARCFACE_SPECS[path.name]
     calibration = load_calibration(spec.name, weights.file_sha256(path))
-    return build_arcface(spec, path, calibration.thresholds).to(device)
+    return build_arcface(spec, path, calibration.thresholds, calibration.spare_thresholds).to(device)
 
 
-def build_arcface(spec: RecognizerSpec, path: Path, thresholds: dict[float, float]) -> TorchRecognizer:
+def build_arcface(
+    spec: RecognizerSpec, path: Path, thresholds: dict[float, float], spare_thresholds: dict[float, float] | None = None
+) -> TorchRecognizer:
     """Convert an ArcFace file to a recogniser with the given thresholds."""
     with torch.inference_mode(False):
-        return TorchRecognizer(spec, onnx2torch.convert(onnx.load(str(path))), LICENCE, thresholds)
+        return TorchRecognizer(spec, onnx2torch.convert(onnx.load(str(path))), LICENCE, thresholds, spare_thresholds)
 
 
 def _find_file(folder: Path, names: tuple[str, ...]) -> Path:

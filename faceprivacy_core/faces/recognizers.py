@@ -52,15 +52,24 @@ class TorchRecognizer(nn.Module):
         network: Maps (B, 3, S, S) scaled crops to (B, D) vectors.
         licence: Licence of the weights, as shown to users.
         thresholds: Similarity thresholds by false match rate.
+        spare_thresholds: Those at which a face may stay unprotected; None takes `thresholds`.
     """
 
-    def __init__(self, spec: RecognizerSpec, network: nn.Module, licence: str, thresholds: dict[float, float]) -> None:
+    def __init__(
+        self,
+        spec: RecognizerSpec,
+        network: nn.Module,
+        licence: str,
+        thresholds: dict[float, float],
+        spare_thresholds: dict[float, float] | None = None,
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.name = spec.name
         self.family = spec.family
         self.licence = licence
         self.thresholds = dict(thresholds)
+        self.spare_thresholds = dict(thresholds if spare_thresholds is None else spare_thresholds)
         self.network = network
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
@@ -116,7 +125,8 @@ def load_recognizer(name: str, search_dirs: Iterable[Path] = (), device: torch.d
     calibration = load_calibration(name, file.sha256)
     with torch.inference_mode(False):
         network = load_network(spec, path)
-        return TorchRecognizer(spec, network, file.licence, calibration.thresholds).to(device)
+        thresholds = calibration.thresholds, calibration.spare_thresholds
+        return TorchRecognizer(spec, network, file.licence, *thresholds).to(device)
 
 
 def load_ensemble(

@@ -160,16 +160,16 @@ def _pick_people(
     wanted: list[torch.Tensor],
 ) -> list[Face]:
     """Keep faces by person. In doubt a face is chosen: one recogniser suffices to choose
-    "only these", all must agree to spare a face under "all but these"."""
+    "only these"; all must agree, at a higher threshold, to spare a face under "all but these"."""
     if not faces:
         return []
-    matches = torch.stack(
-        [
-            (_embed(image, faces, recognizer) @ people.T).max(dim=1).values >= recognizer.thresholds[REFERENCE_FMR]
-            for recognizer, people in zip(recognizers, wanted, strict=True)
-        ]
-    )
-    chosen = matches.any(dim=0) if which is Which.ONLY_REFERENCE else ~matches.all(dim=0)
+    only_these = which is Which.ONLY_REFERENCE
+    matches = []
+    for recognizer, people in zip(recognizers, wanted, strict=True):
+        thresholds = recognizer.thresholds if only_these else recognizer.spare_thresholds
+        matches.append((_embed(image, faces, recognizer) @ people.T).max(dim=1).values >= thresholds[REFERENCE_FMR])
+    matched = torch.stack(matches)
+    chosen = matched.any(dim=0) if only_these else ~matched.all(dim=0)
     return [face for face, keep in zip(faces, chosen.tolist(), strict=True) if keep]
 
 

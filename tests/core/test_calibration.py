@@ -22,7 +22,7 @@ def test_every_recogniser_is_calibrated_for_the_weights_of_the_table(name: str):
     assert measured.num_genuine_pairs > 100
 
 
-def test_the_smaller_of_both_thresholds_counts():
+def test_the_smaller_threshold_protects_and_the_larger_spares():
     document = json.loads(CALIBRATION_FILE.read_text(encoding="utf-8"))
     assert len(document["recognizers"]) >= len(RECOGNIZER_NAMES)
     for record in document["recognizers"]:
@@ -30,6 +30,7 @@ def test_the_smaller_of_both_thresholds_counts():
         for fmr in FMRS:
             measured = [record["bases"][name][str(fmr)]["threshold"] for name in ("generated_faces", "photos")]
             assert loaded.thresholds[fmr] == min(measured)
+            assert loaded.spare_thresholds[fmr] == max(measured)
 
 
 def test_other_weights_and_unknown_names_are_refused():

@@ -27,8 +27,9 @@ class ColourRecognizer:
 
     name, family, licence = "colour", "toy", "none"
 
-    def __init__(self, threshold: float = 0.99) -> None:
+    def __init__(self, threshold: float = 0.99, spare_threshold: float | None = None) -> None:
         self.thresholds = {0.01: threshold - 0.01, 0.001: threshold}
+        self.spare_thresholds = self.thresholds if spare_threshold is None else {0.001: spare_threshold}
 
     def embed(self, images: torch.Tensor, landmarks5: torch.Tensor) -> torch.Tensor:
         at = landmarks5[:, 2].long()
@@ -98,6 +99,14 @@ def test_in_doubt_a_face_is_chosen_under_both_rules():
     people = {"references": [picture(GREEN)], "recognizers": [ColourRecognizer(-1.0), ColourRecognizer()]}
     assert len(chosen(Which.ONLY_REFERENCE, picture(RED, GREEN, BLUE), **people)) == 3
     assert chosen(Which.EXCEPT_REFERENCE, picture(RED, GREEN, BLUE), **people) == [(0, LEFTS[0]), (0, LEFTS[2])]
+
+
+def test_sparing_a_face_takes_a_surer_match_than_choosing_it():
+    """Somebody of nearly the person's colour is chosen by both rules."""
+    people = {"references": [picture(GREEN)], "recognizers": [ColourRecognizer(0.9, spare_threshold=0.99)]}
+    nearly = picture((100, 255, 0), GREEN)
+    assert chosen(Which.ONLY_REFERENCE, nearly, **people) == [(0, LEFTS[0]), (0, LEFTS[1])]
+    assert chosen(Which.EXCEPT_REFERENCE, nearly, **people) == [(0, LEFTS[0])]
 
 
 def test_a_reference_rule_needs_a_reference_with_a_face_and_a_recogniser():

@@ -16,6 +16,7 @@ class ProjectionRecognizer:
     def __init__(self, name: str = "toy", seed: int = 0, dim: int = 16) -> None:
         self.name = name
         self.thresholds = {0.01: 0.3, 0.001: 0.4}
+        self.spare_thresholds = self.thresholds
         generator = torch.Generator().manual_seed(seed)
         self.projection = torch.randn(48, dim, generator=generator, dtype=torch.float64)
 
