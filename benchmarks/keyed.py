@@ -96,7 +96,7 @@ def measure(bench: Bench, path: Path, mode: RecoveryMode, *, jpeg: bool) -> dict
     if not faces.items:
         return {"skipped": "no face found"}
     landmarks = faces.items[0].landmarks5
-    mask = draw_masks(faces, MaskSettings(grow=4.0))[:, None]
+    mask = draw_masks(faces, MaskSettings(grow=2.0))[:, None]
     settings = EncryptSettings(mode, steps=STEPS, verify=False)
     started = time.perf_counter()
     try:

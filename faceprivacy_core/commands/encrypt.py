@@ -13,7 +13,7 @@ from .anonymize import REGIONS
 from .console import say
 from .key_choice import add_key_arguments, chosen_key
 
-GROW = 4.0
+GROW = 2.0
 """Percent by which the mask is widened, to reach the hairline."""
 
 MODES = ("latent", "exact", "image", "signflip")
