@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -64,6 +64,7 @@ class ComfyServer:
         port: port to listen on; `None` takes a free one.
         on_cpu: compute on the processor even where torch sees an accelerator.
         options: further arguments of the host.
+        environment: environment variables to add to this process's own.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class ComfyServer:
         port: int | None = None,
         on_cpu: bool | None = None,
         options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         if port is not None and not is_port_free(port):
             raise DevError(
@@ -87,6 +89,7 @@ class ComfyServer:
         self._python = python
         self._on_cpu = not has_accelerator(python) if on_cpu is None else on_cpu
         self._options = list(options)
+        self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -113,7 +116,7 @@ class ComfyServer:
             self._process = subprocess.Popen(
                 self.command(),
                 cwd=self._tree,
-                env=environment_without_python_settings() | PLAIN_LOG,
+                env=environment_without_python_settings() | PLAIN_LOG | self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -10,6 +10,8 @@ from .evaluate import PrivacyReport
 from .faces import FaceMask, LoadFaceRecognizers
 from .guidance import EnergyGuidance
 from .inversion import MsiInversion
+from .keyed import KeyedDecrypt, KeyedEncrypt, LoadPrivacyKey
+from .keyed_files import LoadKeyedImage, SaveKeyedImage
 from .schedule import EmbeddingSchedule
 
 NODES: list[type[io.ComfyNode]] = [
@@ -22,6 +24,11 @@ NODES: list[type[io.ComfyNode]] = [
     EmbeddingSchedule,
     EnergyGuidance,
     PrivacyReport,
+    LoadPrivacyKey,
+    KeyedEncrypt,
+    KeyedDecrypt,
+    SaveKeyedImage,
+    LoadKeyedImage,
 ]
 
 

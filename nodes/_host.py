@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..faceprivacy_core.diffusion.schedules import NoiseSchedule
-from ..faceprivacy_core.errors import UnsupportedModelError
+from ..faceprivacy_core.errors import InputError, UnsupportedModelError
 from ..faceprivacy_core.protocols import FaceDetector, FaceRecognizer
 from ..faceprivacy_core.weights import default_models_dir
 
@@ -99,39 +99,69 @@ def noise_schedule(model: comfy.model_patcher.ModelPatcher) -> NoiseSchedule:
 def differentiable_decoder(model: comfy.model_patcher.ModelPatcher, vae: comfy.sd.VAE) -> Callable[[Tensor], Tensor]:
     """Build a decoder that gradients pass through.
 
-    The host creates weights in inference mode, and such tensors cannot take part in
-    autograd. The decoder therefore runs on its own fp32 copy of the VAE, made outside
-    inference mode and handed to the host's memory management.
-
     Returns:
         Function from latents (B, C, h, w) in the model's space to images in [0, 1].
 
     Raises:
         UnsupportedModelError: The VAE does not belong to the model.
     """
-    latent_format = model.get_model_object("latent_format")
-    if vae.first_stage_model is None or vae.latent_channels != latent_format.latent_channels or vae.latent_dim != 2:
-        raise UnsupportedModelError(
-            f"Expected a VAE with {latent_format.latent_channels} latent channels for this MODEL, got one with "
-            f"{vae.latent_channels}. Connect the VAE that belongs to the model."
+    return ExactVae(model, vae).decode
+
+
+class ExactVae:
+    """A VAE of the host in fp32 that gradients pass through; latents are in the model's space.
+
+    The host creates weights in inference mode, and such tensors cannot take part in
+    autograd. Therefore this is a copy, made outside inference mode and handed to the host's
+    memory management.
+
+    Raises:
+        UnsupportedModelError: The VAE does not belong to the model.
+    """
+
+    def __init__(self, model: comfy.model_patcher.ModelPatcher, vae: comfy.sd.VAE) -> None:
+        self.latent_format = model.get_model_object("latent_format")
+        channels = self.latent_format.latent_channels
+        if vae.first_stage_model is None or vae.latent_channels != channels or vae.latent_dim != 2:
+            raise UnsupportedModelError(
+                f"Expected a VAE with {channels} latent channels for this MODEL, got one with "
+                f"{vae.latent_channels}. Connect the VAE that belongs to the model."
+            )
+        with torch.inference_mode(False):
+            self.network = trainable_copy(vae.first_stage_model)
+        self.device = vae.device
+        self._patcher = comfy.model_patcher.ModelPatcher(
+            self.network, load_device=vae.device, offload_device=comfy.model_management.vae_offload_device()
         )
-    with torch.inference_mode(False):
-        network = trainable_copy(vae.first_stage_model)
-    patcher = comfy.model_patcher.ModelPatcher(
-        network, load_device=vae.device, offload_device=comfy.model_management.vae_offload_device()
-    )
 
-    def decode(latents: Tensor) -> Tensor:
-        comfy.model_management.load_models_gpu([patcher])
-        raw = latent_format.process_out(latents).to(vae.device, torch.float32)
-        return ((network.decode(raw) + 1.0) / 2.0).clamp(0.0, 1.0).to(latents.device)
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode images (B, 3, H, W) in [0, 1]; where the VAE has a distribution, its mode."""
+        comfy.model_management.load_models_gpu([self._patcher])
+        raw = self.network.encode(images.to(self.device, torch.float32) * 2.0 - 1.0)
+        return self.latent_format.process_in(raw).to(images.device)
 
-    return decode
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents (B, C, h, w) to images in [0, 1]."""
+        comfy.model_management.load_models_gpu([self._patcher])
+        raw = self.latent_format.process_out(latents).to(self.device, torch.float32)
+        return ((self.network.decode(raw) + 1.0) / 2.0).clamp(0.0, 1.0).to(latents.device)
 
 
 def trainable_copy(module: nn.Module) -> nn.Module:
     """Copy a module in fp32 with ordinary, frozen tensors; call outside inference mode."""
     return copy.deepcopy(module).float().eval().requires_grad_(False)
+
+
+def input_file(name: str) -> Path:
+    """Return the path of a file in the host's input folder, or in the one its ending "[output]" names.
+
+    Raises:
+        InputError: There is no such file, or the name leads out of the folder.
+    """
+    is_there = folder_paths.exists_annotated_filepath(name)  # False also for what lies outside
+    if not is_there or not Path(folder_paths.get_annotated_filepath(name)).is_file():
+        raise InputError(f"Expected the name of a file in the input folder, found no {name!r} there. Upload it first.")
+    return Path(folder_paths.get_annotated_filepath(name))
 
 
 def next_sigma(model_options: dict[str, Any], sigma: float) -> float:

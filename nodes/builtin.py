@@ -37,6 +37,7 @@ class LoadBuiltinFaceModel(io.ComfyNode):
                 io.Vae.Output("vae", tooltip="Its autoencoder."),
                 EncoderType.Output("face_encoder", tooltip="Turns face crops into image tokens, for MSI Inversion."),
                 io.Int.Output("size", tooltip="Side in pixels of the crops the model works on, for Face Crop."),
+                io.Conditioning.Output("empty", tooltip="The empty condition, for Keyed Encrypt and Keyed Decrypt."),
             ],
         )
 
@@ -44,7 +45,8 @@ class LoadBuiltinFaceModel(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         file = read_face_model_file()
         encoder = build_encoder(file)
-        return io.NodeOutput(host_model(file), host_vae(file), encoder, encoder.resolution)
+        empty = [[encoder.empty_tokens().clone(), {}]]
+        return io.NodeOutput(host_model(file), host_vae(file), encoder, encoder.resolution, empty)
 
 
 def host_model(file: FaceModelFile) -> comfy.model_patcher.ModelPatcher:

@@ -52,15 +52,17 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A real host with this pack linked, on a free port; stopped at the end."""
+    """A real host with this pack linked, on a free port, with keys of its own; stopped at the end."""
     from devtools.comfyui import make_base
     from devtools.server import ComfyServer
+    from tests.support.keys import key_environment
 
     if not (HOST_TREE / "main.py").is_file():
         pytest.skip("The host is not here. Run: python3 dev.py setup")
     if not (ROOT / "__init__.py").is_file():
         pytest.skip("The pack has no __init__.py, so the host cannot load it.")
-    with ComfyServer(HOST_TREE, make_base(tmp_path_factory.mktemp("host"))) as running:
+    base = make_base(tmp_path_factory.mktemp("host"))
+    with ComfyServer(HOST_TREE, base, environment=key_environment(base)) as running:
         yield running
 
 

@@ -14,6 +14,7 @@ from devtools.client import ComfyClient
 from devtools.paths import BROWSER_OUTPUT, PACK_NAME, WORKFLOWS
 from devtools.server import ComfyServer
 from devtools.workflow import load_workflow, to_prompt
+from tests.support import graphs
 
 FILES = sorted(WORKFLOWS.glob("*.json"))
 RUNNABLE = [path for path in FILES if not path.stem.endswith("_sd15")]
@@ -85,7 +86,10 @@ def test_frontend_and_converter_make_the_same_prompt(page: Any, path: Path, obje
 @pytest.mark.slow
 @pytest.mark.weights
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
-def test_run_button_gives_a_result(page: Any, path: Path, client: ComfyClient) -> None:
+def test_run_button_gives_a_result(
+    page: Any, path: Path, server: ComfyServer, client: ComfyClient, object_info: dict[str, Any]
+) -> None:
+    graphs.provide_keyed(client, server.base, to_prompt(load_workflow(path), object_info), object_info)
     _open(page, path)
     before = set(client.history())
     page.click(RUN_BUTTON)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from devtools.comfyui import make_base
 from devtools.paths import HOST_TREE, PACK_NAME, ROOT
 
+Core = Callable[[str], ModuleType]
 MODULE_NAME = f"custom_nodes.{PACK_NAME}"
 
 
@@ -53,6 +56,23 @@ def pack_nodes(host_nodes: ModuleType) -> dict[str, Any]:
     assert is_loaded, "The host could not load the pack; its log above says why."
     found = host_nodes.NODE_CLASS_MAPPINGS
     return {name: found[name] for name in found if name not in before}
+
+
+@pytest.fixture(scope="session")
+def core(pack_nodes: dict[str, Any]) -> Core:
+    """Import a module of the pack under the name by which the host loaded it."""
+    package = pack_nodes["FacePrivacy_FaceMask"].__module__.rsplit(".", 2)[0]
+    return lambda name: importlib.import_module(f"{package}.{name}")
+
+
+@pytest.fixture
+def keyed_model(core: Core) -> Callable[..., Any]:
+    """Make the core's model from objects of the host."""
+
+    def make(model: Any, vae: Any, positive: Any = None, crop_size: int = 64, *, reversible: bool = True) -> Any:
+        return core("nodes._host_keyed").HostKeyedModel(model, vae, positive, crop_size, reversible=reversible)
+
+    return make
 
 
 def _linked_pack() -> Path:

@@ -317,7 +317,7 @@ def parts(host_nodes: ModuleType, pack_nodes: dict[str, Any]) -> dict[str, Any]:
     with torch.inference_mode():
         pixels = graphs.sample(SAMPLE_PHOTO.parent / "portrait.jpg")
         image = torch.from_numpy(pixels)[None].float() / 255.0
-        model, vae, encoder, size = pack_nodes["FacePrivacy_LoadBuiltinFaceModel"].execute().args
+        model, vae, encoder, size, _ = pack_nodes["FacePrivacy_LoadBuiltinFaceModel"].execute().args
         options = graphs.widget_defaults(pack_nodes[MASK]) | {"which": "largest"}
         _, mask, faces, _ = pack_nodes[MASK].execute(image=image, **options).args
         crop, _, crops = pack_nodes["FacePrivacy_FaceCrop"].execute(image, faces, mask, size).args

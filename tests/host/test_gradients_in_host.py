@@ -12,6 +12,7 @@ import pytest
 
 from devtools.paths import SAMPLE_PHOTO
 from tests.support import graphs
+from tests.support.host_models import VAES, tiny_unet
 from tests.support.recognizer import ProjectionRecognizer
 
 if TYPE_CHECKING:
@@ -60,77 +61,13 @@ def scene(host_nodes: ModuleType, pack_nodes: dict[str, Any]) -> Scene:
 
     with torch.inference_mode():
         image = torch.from_numpy(graphs.sample(SAMPLE_PHOTO.parent / "portrait.jpg"))[None].float() / 255.0
-        model, vae, encoder, size = pack_nodes["FacePrivacy_LoadBuiltinFaceModel"].execute().args
+        model, vae, encoder, size, _ = pack_nodes["FacePrivacy_LoadBuiltinFaceModel"].execute().args
         face_mask = pack_nodes["FacePrivacy_FaceMask"]
         options = graphs.widget_defaults(face_mask) | {"which": "largest"}
         _, mask, faces, _ = face_mask.execute(image=image, **options).args
         crop, _, crops = pack_nodes["FacePrivacy_FaceCrop"].execute(image, faces, mask, size).args
         (recognizers,) = pack_nodes["FacePrivacy_LoadFaceRecognizers"].execute("surrogates").args
     return Scene(model, vae, encoder, crop, crops, recognizers)
-
-
-def _tiny_unet() -> Any:
-    """A MODEL of the host's SD1.5 class with random weights: plumbing only."""
-    import comfy.model_management
-    import comfy.model_patcher
-    import comfy.supported_models
-    import torch
-
-    config = comfy.supported_models.SD15(
-        {
-            "use_checkpoint": False, "image_size": 32, "use_spatial_transformer": True, "legacy": False,
-            "num_classes": None, "adm_in_channels": None, "use_linear_in_transformer": False,
-            "use_temporal_attention": False, "use_temporal_resblock": False, "in_channels": 4, "out_channels": 4,
-            "model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": [1, 1], "context_dim": 768,
-            "transformer_depth": [0, 1], "transformer_depth_output": [0, 0, 1, 1], "transformer_depth_middle": 1,
-        }
-    )  # fmt: skip
-    config.unet_config.update(num_heads=4, num_head_channels=-1)
-    device = comfy.model_management.get_torch_device()
-    config.set_inference_dtype(torch.float32, None, device=device)
-    model = config.get_model({}, "", device=torch.device("cpu"))
-    _randomise(model.diffusion_model)
-    return comfy.model_patcher.ModelPatcher(
-        model, load_device=device, offload_device=comfy.model_management.unet_offload_device()
-    )
-
-
-def _randomise(module: nn.Module) -> None:
-    """Fill all weights; the host's layers leave them uninitialised."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    for name, weight in module.named_parameters():
-        if weight.ndim > 1:
-            fan_in = weight[0].numel()
-            weight.copy_(torch.randn(weight.shape, generator=generator) * fan_in**-0.5)
-        else:
-            weight.fill_(1.0 if name.endswith(("weight", "vae_scale")) else 0.0)
-
-
-def _taesd() -> Any:
-    import comfy.sd
-    from comfy.taesd.taesd import TAESD
-
-    network = TAESD(latent_channels=4)
-    _randomise(network)
-    return comfy.sd.VAE(sd=network.state_dict())
-
-
-def _autoencoder_kl() -> Any:
-    import comfy.sd
-    from comfy.ldm.models.autoencoder import AutoencoderKL
-
-    shape = {
-        "double_z": True, "z_channels": 4, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32,
-        "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0,
-    }  # fmt: skip
-    network = AutoencoderKL(embed_dim=4, ddconfig=dict(shape))
-    _randomise(network)
-    return comfy.sd.VAE(sd=network.state_dict(), config={"params": {"embed_dim": 4, "ddconfig": dict(shape)}})
-
-
-VAES: dict[str, Callable[[], Any]] = {"TAESD": _taesd, "AutoencoderKL": _autoencoder_kl}
 
 
 def _guided(pack_nodes: dict[str, Any], scene: Scene, model: Any, vae: Any, **changed: Any) -> Any:
@@ -214,7 +151,7 @@ def test_guided_sampling_changes_no_weight_and_leaves_no_gradient(
     import torch
 
     is_builtin = vae_name == "built-in"
-    model, vae = (scene.model, scene.vae) if is_builtin else (_tiny_unet(), VAES[vae_name]())
+    model, vae = (scene.model, scene.vae) if is_builtin else (tiny_unet(), VAES[vae_name]())
     modules = _modules(scene, model, vae)
     before = [{name: value.clone() for name, value in module.state_dict().items()} for module in modules]
     guided = _guided(pack_nodes, scene, model, vae)

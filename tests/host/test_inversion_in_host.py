@@ -55,7 +55,7 @@ def scene(host_nodes: ModuleType, pack_nodes: dict[str, Any]) -> Scene:
 
     with torch.inference_mode():
         image = torch.from_numpy(graphs.sample(SAMPLE_PHOTO.parent / "portrait.jpg"))[None].float() / 255.0
-        model, vae, encoder, size = pack_nodes["FacePrivacy_LoadBuiltinFaceModel"].execute().args
+        model, vae, encoder, size, _ = pack_nodes["FacePrivacy_LoadBuiltinFaceModel"].execute().args
         face_mask = pack_nodes["FacePrivacy_FaceMask"]
         options = graphs.widget_defaults(face_mask) | {"which": "largest"}
         _, mask, faces, _ = face_mask.execute(image=image, **options).args

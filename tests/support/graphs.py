@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import urllib.request
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from devtools.client import ComfyClient, Outcome
-from devtools.paths import DEFAULT_WORKFLOW, WORKFLOWS
+from devtools.paths import DEFAULT_WORKFLOW, SAMPLE_PHOTO, WORKFLOWS
 from devtools.workflow import Prompt, load_workflow, to_prompt
+from tests.support.keys import ensure_key
 
 MEASURING = ("FacePrivacy_PrivacyReport",)
+ENCRYPT = "FacePrivacy_KeyedEncrypt"
+DECRYPT = "FacePrivacy_KeyedDecrypt"
+SAVE_KEYED = "FacePrivacy_SaveKeyedImage"
+KEYED_PICTURE = "encrypted_00001_.png"
+"""What the encrypt workflow writes first, and the decrypt workflow opens."""
 RUN_LIMIT_S = 240.0
 
 
@@ -97,7 +104,7 @@ def plain_prompt(image: str) -> Prompt:
 
 
 def run(client: ComfyClient, prompt: Prompt) -> Run:
-    """Run a prompt and fetch what its SaveImage nodes wrote, in the order of their ids."""
+    """Run a prompt and fetch what its saving nodes (and Preview Image) wrote, in the order of their ids."""
     executed: list[str] = []
     names = {node["_meta"]["title"]: node["class_type"] for node in prompt.values()}
 
@@ -109,7 +116,7 @@ def run(client: ComfyClient, prompt: Prompt) -> Run:
     outcome = client.run(prompt, on_progress=follow, timeout_s=RUN_LIMIT_S)
     pictures = []
     for key in sorted(outcome.outputs, key=int):
-        if prompt[key]["class_type"] == "SaveImage":
+        if prompt[key]["class_type"] in ("SaveImage", "PreviewImage", SAVE_KEYED):
             pictures.extend(fetch(client, image) for image in outcome.outputs[key]["images"])
     return Run(pictures, executed, outcome)
 
@@ -146,3 +153,48 @@ def forget(client: ComfyClient) -> None:
     request = urllib.request.Request(f"{client.url}/free", body, headers)
     with urllib.request.urlopen(request, timeout=30) as reply:
         assert reply.status == 200
+
+
+def encrypt_prompt(object_info: Mapping[str, Any], image: str, *, key: str = "default", **settings: Any) -> Prompt:
+    """Return the shipped encrypt workflow on one uploaded picture; `settings` are those of Keyed Encrypt."""
+    prompt = to_prompt(load_workflow(WORKFLOWS / "encrypt.json"), object_info)
+    inputs(prompt, "LoadImage").update(image=image)
+    inputs(prompt, "FacePrivacy_PrivacyKey").update(name=key)
+    inputs(prompt, ENCRYPT).update(settings)
+    return prompt
+
+
+def invert_prompt(object_info: Mapping[str, Any], image: str, *, key: str = "default", **settings: Any) -> Prompt:
+    """Return a prompt that covers faces with inverted colours and seals them exactly: needs no model, so it is fast."""
+    prompt = encrypt_prompt(object_info, image, key=key, mode="exact", **settings)
+    for name in ("model", "vae", "positive", "recognizers"):
+        del inputs(prompt, ENCRYPT)[name]
+    for kind in ("FacePrivacy_LoadBuiltinFaceModel", "FacePrivacy_LoadFaceRecognizers"):
+        del prompt[node_id(prompt, kind)]
+    inverted = add(prompt, "ImageInvert", image=inputs(prompt, ENCRYPT)["image"])
+    inputs(prompt, ENCRYPT).update(cover=[inverted, 0], size=512)
+    return prompt
+
+
+def decrypt_prompt(object_info: Mapping[str, Any], image: str, *, key: str = "default", numbers: str = "") -> Prompt:
+    """Return the shipped decrypt workflow on one uploaded keyed picture."""
+    prompt = to_prompt(load_workflow(WORKFLOWS / "decrypt.json"), object_info)
+    inputs(prompt, "FacePrivacy_LoadKeyedImage").update(image=image)
+    inputs(prompt, "FacePrivacy_PrivacyKey").update(name=key)
+    inputs(prompt, DECRYPT).update(numbers=numbers)
+    return prompt
+
+
+def provide_keyed(client: ComfyClient, base: Path, prompt: Prompt, object_info: Mapping[str, Any]) -> None:
+    """Make the keys that a prompt names, and the picture of the encrypt workflow that decrypt begins with."""
+    for node in prompt.values():
+        if node["class_type"] == "FacePrivacy_PrivacyKey":
+            ensure_key(base, node["inputs"]["name"])
+    wanted = base / "output" / KEYED_PICTURE
+    names = [node["inputs"].get("image") for node in prompt.values()]
+    if f"{KEYED_PICTURE} [output]" in names and not wanted.is_file():
+        made = encrypt_prompt(object_info, client.upload(SAMPLE_PHOTO))
+        with ThreadPoolExecutor(1) as pool:  # beside a browser, this thread's event loop is taken
+            outcome = pool.submit(client.run, made, timeout_s=RUN_LIMIT_S).result()
+        (image,) = outcome.outputs[node_id(made, SAVE_KEYED)]["images"]
+        wanted.write_bytes(client.fetch(image))

@@ -1,0 +1,113 @@
+"""Models of the host's own classes at tiny size with random weights: for plumbing only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CONTEXT = 768
+TINY_UNET: Mapping[str, Any] = {
+    "use_checkpoint": False, "image_size": 32, "use_spatial_transformer": True, "legacy": False,
+    "num_classes": None, "adm_in_channels": None, "use_linear_in_transformer": False,
+    "use_temporal_attention": False, "use_temporal_resblock": False, "in_channels": 4, "out_channels": 4,
+    "model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": [1, 1], "context_dim": CONTEXT,
+    "transformer_depth": [0, 1], "transformer_depth_output": [0, 0, 1, 1], "transformer_depth_middle": 1,
+}  # fmt: skip
+
+
+def tiny_unet() -> Any:
+    """Make a MODEL of the host's SD1.5 class."""
+    import comfy.supported_models
+
+    return _patcher(comfy.supported_models.SD15(dict(TINY_UNET)))
+
+
+def tiny_sdxl() -> Any:
+    """Make a MODEL of the host's SDXL class, whose condition also has a pooled part."""
+    import comfy.supported_models
+
+    adm = {"num_classes": "sequential", "adm_in_channels": 2816}
+    return _patcher(comfy.supported_models.SDXL({**TINY_UNET, **adm}))
+
+
+def _patcher(config: Any) -> Any:
+    import comfy.model_management
+    import comfy.model_patcher
+    import torch
+
+    config.unet_config.update(num_heads=4, num_head_channels=-1)
+    device = comfy.model_management.get_torch_device()
+    config.set_inference_dtype(torch.float32, None, device=device)
+    model = config.get_model({}, "", device=torch.device("cpu"))
+    randomise(model.diffusion_model)
+    return comfy.model_patcher.ModelPatcher(
+        model, load_device=device, offload_device=comfy.model_management.unet_offload_device()
+    )
+
+
+def randomise(module: nn.Module) -> None:
+    """Fill all weights; the host's layers leave them uninitialised."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in module.named_parameters():
+        if weight.ndim > 1:
+            fan_in = weight[0].numel()
+            weight.copy_(torch.randn(weight.shape, generator=generator) * fan_in**-0.5)
+        else:
+            weight.fill_(1.0 if name.endswith(("weight", "vae_scale")) else 0.0)
+
+
+def taesd() -> Any:
+    """Make a VAE of the host's TAESD class."""
+    import comfy.sd
+    from comfy.taesd.taesd import TAESD
+
+    network = TAESD(latent_channels=4)
+    randomise(network)
+    return comfy.sd.VAE(sd=network.state_dict())
+
+
+def autoencoder_kl() -> Any:
+    """Make a VAE of the host's class for Stable Diffusion."""
+    import comfy.sd
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    shape = {
+        "double_z": True, "z_channels": 4, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32,
+        "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0,
+    }  # fmt: skip
+    network = AutoencoderKL(embed_dim=4, ddconfig=dict(shape))
+    randomise(network)
+    return comfy.sd.VAE(sd=network.state_dict(), config={"params": {"embed_dim": 4, "ddconfig": dict(shape)}})
+
+
+VAES: dict[str, Callable[[], Any]] = {"TAESD": taesd, "AutoencoderKL": autoencoder_kl}
+
+
+def condition(**options: Any) -> list[Any]:
+    """Make a CONDITIONING of random tokens."""
+    import torch
+
+    return [[torch.randn(1, 7, CONTEXT, generator=torch.Generator().manual_seed(2)), options]]
+
+
+def v_prediction() -> Any:
+    """Make a MODEL that predicts v, with the host's own node."""
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    return ModelSamplingDiscrete().patch(tiny_unet(), "v_prediction", False)[0]
+
+
+def with_lora(model: Any, strength: float) -> Any:
+    """Patch one weight of a MODEL, as loading a LoRA does."""
+    import torch
+
+    key = "diffusion_model.out.2.weight"
+    patched = model.clone()
+    added = patched.add_patches({key: ("diff", (torch.ones_like(patched.model.state_dict()[key]),))}, strength)
+    assert list(added) == [key]
+    return patched
