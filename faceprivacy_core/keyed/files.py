@@ -30,13 +30,13 @@ ALPHA_MODES = ("RGBA", "LA", "PA")
 _KEYWORD_LENGTHS = (1, 79)
 
 
-def write_png(path: Path, pixels: NDArray[np.uint8], container: bytes, *, text: Mapping[str, str] | None = None) -> None:
+def write_png(path: Path, pixels: NDArray[np.uint8], container: bytes | None, *, text: Mapping[str, str] | None = None) -> None:
     """Write a picture with its keyed payload as PNG.
 
     Args:
         path: The file; an existing one is replaced at once or stays as it is.
         pixels: (H, W, 3 or 4) uint8 RGB or RGBA, written exactly.
-        container: As `container.pack` made it.
+        container: As `container.pack` made it; None writes a plain picture.
         text: Text chunks, keyword to text; None writes no metadata at all.
 
     Raises:
@@ -46,12 +46,13 @@ def write_png(path: Path, pixels: NDArray[np.uint8], container: bytes, *, text: 
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.size == 0:
         raise InputError(f"Expected (H, W, 3 or 4) uint8 pixels, got {pixels.shape} {pixels.dtype}.")
     _check_size(pixels.shape[1], pixels.shape[0], "the picture to write")
-    _check_container(container)
     info = PngInfo()
     for keyword, value in (text or {}).items():
         _check_keyword(keyword)
         info.add_text(keyword, value)
-    info.add(CHUNK, bytes(container), after_idat=False)
+    if container is not None:
+        _check_container(container)
+        info.add(CHUNK, bytes(container), after_idat=False)
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     _write_whole(Path(path), lambda stream: picture.save(stream, format="PNG", pnginfo=info))
 

@@ -225,7 +225,9 @@ def check_name(name: str) -> None:
 
 
 def _is_name(name: str) -> bool:
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None and name.upper() != _RESERVED_NAME
+    # A raw key is a word of 64 letters and digits too, and must not be taken for a name.
+    is_word = isinstance(name, str) and _NAME.fullmatch(name) is not None and _HEX_KEY.fullmatch(name) is None
+    return is_word and name.upper() != _RESERVED_NAME
 
 
 def _public_id(raw: bytes) -> str:

@@ -3,7 +3,8 @@
 A region is a set of cells of an aligned crop (8 x 8 crop pixels each, one latent position)
 and the crop's place in the picture. Both stand in the public header, and the pixels follow
 from them with additions, multiplications and comparisons alone, so that every machine
-finds the same pixels to the last one.
+finds the same pixels to the last one. The rule is part of the file format: another one needs
+another `header.VERSION`.
 """
 
 from __future__ import annotations

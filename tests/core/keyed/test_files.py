@@ -315,3 +315,9 @@ def test_pillow_writes_and_reads_private_chunks_as_this_module_needs():
     with Image.open(stream) as opened:
         opened.load()
         assert opened.private_chunks == [(files.CHUNK, PAYLOAD)]
+
+
+def test_a_picture_without_keyed_faces_is_written_plain(tmp_path: Path):
+    write_png(tmp_path / "plain.png", np.zeros((4, 5, 3), np.uint8), None)
+    with pytest.raises(FormatError):
+        read_keyed(tmp_path / "plain.png")

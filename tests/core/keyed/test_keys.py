@@ -170,7 +170,7 @@ def test_unfit_keys_are_refused(make: Callable[[], object]):
 
 # Names
 
-BAD_NAMES = ["", "my pass phrase!", "../up", "a/b", "a" * 65, "é", "name\n", "a.b", "dir", "Dir", 7, None]
+BAD_NAMES = ["", RAW.hex(), "my pass phrase!", "../up", "a/b", "a" * 65, "é", "name\n", "a.b", "dir", "Dir", 7, None]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=repr)

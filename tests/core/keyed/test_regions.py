@@ -1,5 +1,6 @@
 """Which pixels a keyed face takes."""
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from faceprivacy_core.keyed.regions import (
 )
 
 HEIGHT, WIDTH = 120, 150
+FROZEN_PIXELS = "24788b617a928476"
 
 
 def region(x: float = 75, y: float = 60, scale: float = 1.0, angle_deg: float = 0.0, cells: np.ndarray | None = None) -> Region:
@@ -150,3 +152,12 @@ def test_the_fill_continues_what_is_around():
     ramp = torch.linspace(0, 1, 41).expand(1, 3, 40, 41)
     assert float((fill_from_surroundings(ramp, hidden) - ramp).abs().mean()) < 0.15
     assert torch.equal(fill_from_surroundings(flat, torch.ones(1, 1, 40, 41)), torch.full_like(flat, 0.5))
+
+
+def test_the_pixels_of_a_header_are_frozen():
+    """They are part of the file format: other ones would open old pictures wrongly, without an error."""
+    (claim,) = claim_pixels([region(70.25, 55.5, 1.7, 17.0)], HEIGHT, WIDTH)
+    packed = (
+        np.packbits(claimed_pixels([claim], HEIGHT, WIDTH)).tobytes() + np.rint(claim.weights * 1e6).astype("<i4").tobytes()
+    )
+    assert hashlib.sha256(packed).hexdigest()[:16] == FROZEN_PIXELS
