@@ -45,7 +45,7 @@ from faceprivacy_core.metrics.similarity import compute_similarity, cut_window
 
 ROOT = Path(__file__).parents[1]
 GENERATED = ROOT / ".cache" / "generated_faces"
-SIDE, TILE, STEPS, CANDIDATES = 384, 128, 20, 1
+SIDE, TILE, STEPS = 384, 128, 20
 RAW = bytes(range(32))
 SHOWN = 8
 
@@ -97,7 +97,7 @@ def measure(bench: Bench, path: Path, mode: RecoveryMode, *, jpeg: bool) -> dict
         return {"skipped": "no face found"}
     landmarks = faces.items[0].landmarks5
     mask = draw_masks(faces, MaskSettings(grow=2.0))[:, None]
-    settings = EncryptSettings(mode, steps=STEPS, candidates=CANDIDATES, verify=False)
+    settings = EncryptSettings(mode, steps=STEPS, verify=False)
     started = time.perf_counter()
     try:
         result = encrypt_faces(KeyedPicture(original), faces, mask, bench.key, bench.model, settings, check=bench.check)
@@ -162,7 +162,7 @@ def jpegs(
 ) -> dict[str, Any]:
     """Recompress an unbound picture; measure recovery, and what a wrong key sees where it is not refused."""
     found: dict[str, Any] = {}
-    settings = EncryptSettings(mode, steps=STEPS, candidates=CANDIDATES, bind_pixels=False, verify=False)
+    settings = EncryptSettings(mode, steps=STEPS, bind_pixels=False, verify=False)
     result = encrypt_faces(KeyedPicture(original), faces, mask, bench.key, bench.model, settings)
     records = KeyedPicture.from_container(result.picture.pixels, result.picture.container()).faces
     for quality in (90, 75):

@@ -122,11 +122,6 @@ class KeyedEncrypt(io.ComfyNode):
                     "verify", default=True, advanced=True,
                     tooltip="Decrypt at once, and stop if the original does not come back.",
                 ),
-                io.Int.Input(
-                    "candidates", default=4, min=1, max=32, advanced=True,
-                    tooltip="Modes latent and exact: faces drawn at a time, of which the one is taken that meets its "
-                    "surroundings best. 1 is fastest, and enough for a strong model.",
-                ),
                 io.Model.Input("model", optional=True, tooltip="Draws the faces: the built-in model, SD1.x, SD2.x or SDXL."),
                 io.Vae.Input("vae", optional=True, tooltip="The VAE that belongs to the model."),
                 io.Conditioning.Input(
@@ -158,13 +153,13 @@ class KeyedEncrypt(io.ComfyNode):
     @classmethod
     def execute(
         cls, image: io.Image.Type, faces: Faces, mask: io.Mask.Type, key: PrivacyKey, mode: str, steps: int, size: int,
-        iterations: int, attempts: int, bind_pixels: bool, decoy: bool, verify: bool, candidates: int,
+        iterations: int, attempts: int, bind_pixels: bool, decoy: bool, verify: bool,
         model: io.Model.Type | None = None, vae: io.Vae.Type | None = None, positive: list | None = None,
         recognizers: tuple[FaceRecognizer, ...] = (), cover: io.Image.Type | None = None,
         keyed: tuple[KeyedPicture, ...] | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         settings = EncryptSettings(
-            RecoveryMode(mode), steps, iterations, candidates, attempts, bind_pixels, decoy, crop_size=size, verify=verify
+            RecoveryMode(mode), steps, iterations, attempts, bind_pixels, decoy, crop_size=size, verify=verify
         )
         with exact_computation():
             pictures = to_pictures(image)

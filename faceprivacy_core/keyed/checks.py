@@ -12,6 +12,9 @@ from ..types import Face
 from .picture import Picture
 
 FALSE_MATCH_RATE = 1e-3
+MAX_DOUBT = 0.03
+"""By how much less than of the original the detector may be sure of a cover; it is for smeared ones."""
+
 MAX_SHIFT = 0.5
 """Of a face's width, between the centres of a face and of the one that covers it."""
 
@@ -46,6 +49,8 @@ class CoverCheck:
         if not near:
             return "no face is found in it"
         cover = min(near, key=lambda other: _distance(face, other))
+        if cover.confidence < face.confidence - MAX_DOUBT:
+            return "the face in it is indistinct"
         before = cut_window(original, face.landmarks5)
         after = [cut_window(published, landmarks) for landmarks in (face.landmarks5, cover.landmarks5)]
         for recognizer in self.recognizers:

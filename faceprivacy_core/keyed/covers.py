@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..diffusion.resampling import sample_resampled
 from ..diffusion.samplers import Background
@@ -14,10 +13,6 @@ from ..protocols import Denoiser, Progress
 from .derivation import FaceKey
 from .keystream import Keystream
 from .models import KeyedModel
-from .regions import Claim
-
-SEAM = 3
-"""Width in picture pixels of the band along the outline in which a cover is compared with what is around it."""
 
 REPEATS = 8
 """With fewer, hair and skin of the cover do not meet those around it."""
@@ -67,24 +62,6 @@ def draw_independent(
         )
 
     return model.run(job, surroundings, steps)
-
-
-def misfit(layer: Tensor, filled: Tensor, claim: Claim) -> float:
-    """Measure how badly a cover meets its surroundings, from public pixels alone.
-
-    Args:
-        layer: (3, height, width) in [0, 1], the cover in the claim's rectangle.
-        filled: (3, height, width), the picture continued from outside the claim.
-        claim: The pixels.
-
-    Returns:
-        Mean absolute difference of colours near the outline, both smoothed; 0 is a perfect fit.
-    """
-    outside = torch.from_numpy(~claim.owned).float()[None, None]
-    near = F.max_pool2d(F.pad(outside, [SEAM] * 4, value=1.0), 2 * SEAM + 1, stride=1)[0, 0]
-    seam = (near > 0) & (outside[0, 0] == 0)
-    difference = F.avg_pool2d((layer - filled)[None], 2 * SEAM + 1, stride=1, padding=SEAM, count_include_pad=False)[0]
-    return float(difference.abs()[:, seam].mean())
 
 
 def background_on(device: torch.device, latents: Tensor, noise: Tensor, face_cells: Tensor) -> Background:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InputError, NoFaceError, NumericalError
 from ..protocols import Progress
 from ..types import Face, Faces
-from .covers import background_on, draw_independent, misfit, public_noise
+from .covers import background_on, draw_independent, public_noise
 from .decrypt import to_tensor
 from .derivation import FaceKey, KdfParameters, new_nonce
 from .header import Bind, Cover, FaceHeader, RecoveryMode
@@ -42,9 +42,7 @@ class EncryptSettings:
         mode: How the original comes back.
         steps: Sampling steps over the whole noise schedule.
         iterations: Fixed-point iterations of the inversion, mode `image`.
-        candidates: Covers drawn for a face at a time, of which the one is taken that meets its
-            surroundings best; independent covers only.
-        attempts: How often such covers are drawn before giving up on a face.
+        attempts: Covers drawn for a face before giving up.
         bind_pixels: Refuse to decrypt a picture of which pixels were changed. Off, a payload
             survives recompression of the picture (it then has to travel in a sidecar).
         decoy: Mode `image` and `signflip`: a wrong key gives another face instead of an error.
@@ -55,7 +53,6 @@ class EncryptSettings:
     mode: RecoveryMode = RecoveryMode.LATENT
     steps: int = 20
     iterations: int = 5
-    candidates: int = 4
     attempts: int = 8
     bind_pixels: bool = True
     decoy: bool = False
@@ -65,8 +62,8 @@ class EncryptSettings:
     def __post_init__(self) -> None:
         if self.decoy and self.mode not in NOISE_MODES:
             raise InputError(f"Expected mode image or signflip for a decoy, got {self.mode.value}. Switch decoy off.")
-        if self.steps < 2 or self.iterations < 0 or min(self.attempts, self.candidates) < 1:
-            raise InputError(f"Expected steps >= 2, iterations >= 0, candidates and attempts >= 1, got {self}.")
+        if self.steps < 2 or self.iterations < 0 or self.attempts < 1:
+            raise InputError(f"Expected steps >= 2, iterations >= 0, attempts >= 1, got {self}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +182,6 @@ def _make_covers(
     progress: Progress | None,
 ) -> dict[int, tuple[UnsealedFace, Picture]]:
     """Draw a cover for every face of `indexes`, each with a fresh nonce."""
-    if cover is None and settings.mode not in NOISE_MODES:
-        indexes = [index for index in indexes for _ in range(settings.candidates)]
     kdf = key.new_kdf()
     headers = [_header(layout, index, kdf, model, settings, provided=cover is not None) for index in indexes]
     keys = [key.face_key(kdf, header.nonce, header.to_bytes()) for header in headers]
@@ -197,7 +192,6 @@ def _make_covers(
             for index, header, face_key, pixels in zip(indexes, headers, keys, pictures, strict=True)
         }
     assert model is not None  # noqa: S101 - _check_inputs has seen to it
-    assert layout.filled is not None  # noqa: S101
     assert layout.surroundings is not None  # noqa: S101
     if settings.mode in NOISE_MODES:
         drawn = [_transport(layout, i, h, k, model, settings, progress) for i, h, k in zip(indexes, headers, keys, strict=True)]
@@ -206,18 +200,13 @@ def _make_covers(
         nonces = [header.nonce for header in headers]
         latents = draw_independent(model, layout.surroundings[list(indexes)], cells, keys, nonces, settings.steps, progress)
         drawn = [(latent[None], _payload(layout, index, settings)) for index, latent in zip(indexes, latents, strict=True)]
-    made: dict[int, tuple[UnsealedFace, Picture]] = {}
-    best = dict.fromkeys(indexes, float("inf"))
+    made = {}
     for index, header, face_key, (latent, payload) in zip(indexes, headers, keys, drawn, strict=True):
         region, claim = layout.regions[index], layout.claims[index]
         with torch.no_grad():
             layer = lay_crop(model.decode(latent), region, claim)
         rim = claim.with_steep_rim() if settings.mode in NOISE_MODES else claim
         _check_finite(layer)
-        fit = misfit(layer, layout.filled[0, :, claim.rows, claim.columns], claim)
-        if fit >= best[index]:
-            continue
-        best[index] = fit
         made[index] = (UnsealedFace(header, face_key, payload), paste(base, layer, rim, soft=True))
     return made
 

@@ -19,8 +19,7 @@ from faceprivacy_core.errors import (
     WrongKeyError,
 )
 from faceprivacy_core.keyed.container import KeyedFaceRecord
-from faceprivacy_core.keyed.covers import misfit
-from faceprivacy_core.keyed.decrypt import decrypt_faces, remove_faces, to_tensor
+from faceprivacy_core.keyed.decrypt import decrypt_faces
 from faceprivacy_core.keyed.encrypt import EncryptResult, EncryptSettings, encrypt_faces
 from faceprivacy_core.keyed.header import RecoveryMode
 from faceprivacy_core.keyed.keys import PrivacyKey
@@ -55,7 +54,7 @@ def faces_of(*items: Face) -> Faces:
 
 def encrypt(*items: Face, key: PrivacyKey = KEY, onto: KeyedPicture | None = None, **settings: object) -> EncryptResult:
     """Encrypt faces of the scene, or of a picture that is keyed already, fast."""
-    settings = {"mode": LATENT, "steps": 8, "candidates": 1} | settings
+    settings = {"mode": LATENT, "steps": 8} | settings
     faces = faces_of(*(items or (LEFT,)))
     mask = draw_masks(faces, MaskSettings())[:, None]
     return encrypt_faces(onto or KeyedPicture(scene()), faces, mask, key, MODEL, EncryptSettings(**settings))
@@ -157,14 +156,14 @@ def test_faces_encrypted_apart_do_not_see_each_other():
     pixels = scene()
     together = encrypt_faces(
         KeyedPicture(pixels), faces_of(LEFT, near), draw_masks(faces_of(LEFT, near), MaskSettings())[:, None],
-        KEY, MODEL, EncryptSettings(steps=4, candidates=1, verify=False),
+        KEY, MODEL, EncryptSettings(steps=4, verify=False),
     ).picture  # fmt: skip
     changed = pixels.copy()
     theirs = owned(together, 1)
     changed[theirs] = 255 - changed[theirs]
     again = encrypt_faces(
         KeyedPicture(changed), faces_of(LEFT, near), draw_masks(faces_of(LEFT, near), MaskSettings())[:, None],
-        KEY, MODEL, EncryptSettings(steps=4, candidates=1, verify=False),
+        KEY, MODEL, EncryptSettings(steps=4, verify=False),
     ).picture  # fmt: skip
     assert together.faces[0].payload == again.faces[0].payload
     assert together.faces[1].payload != again.faces[1].payload
@@ -175,13 +174,11 @@ def test_an_independent_cover_does_not_depend_on_the_face(monkeypatch: pytest.Mo
     monkeypatch.setattr("faceprivacy_core.keyed.encrypt.new_nonce", lambda: next(nonces))
     faces = faces_of(LEFT)
     mask = draw_masks(faces, MaskSettings())[:, None]
-    first = encrypt_faces(KeyedPicture(scene()), faces, mask, KEY, MODEL, EncryptSettings(steps=4, candidates=1)).picture
+    first = encrypt_faces(KeyedPicture(scene()), faces, mask, KEY, MODEL, EncryptSettings(steps=4)).picture
     other = scene()
     inside = owned(first)
     other[inside] = np.random.default_rng(1).integers(0, 256, (int(inside.sum()), 3))
-    second = encrypt_faces(
-        KeyedPicture(other), faces, mask, KEY, MODEL, EncryptSettings(steps=4, candidates=1, verify=False)
-    ).picture
+    second = encrypt_faces(KeyedPicture(other), faces, mask, KEY, MODEL, EncryptSettings(steps=4, verify=False)).picture
     solid = np.zeros_like(inside)
     (claim,) = first.claims
     solid[claim.rows, claim.columns] = claim.weights == 1.0
@@ -360,29 +357,3 @@ def test_every_key_but_one_is_refused(mode: RecoveryMode):
         key = PrivacyKey.from_bytes(raw).face_key(None, record.header.nonce, stored)
         with pytest.raises(WrongKeyError):
             unseal(key, stored, record.blob, b"")
-
-
-def test_the_cover_that_fits_best_is_taken(monkeypatch: pytest.MonkeyPatch):
-    seen: list[float] = []
-
-    def remember(*arguments: object) -> float:
-        seen.append(misfit(*arguments))
-        return seen[-1]
-
-    monkeypatch.setattr("faceprivacy_core.keyed.encrypt.misfit", remember)
-    result = encrypt(LEFT, candidates=5)
-    (claim,) = result.picture.claims
-    assert len(seen) == 5
-    assert len({round(value, 9) for value in seen}) == 5
-    window = to_tensor(result.picture.pixels)[0, :, claim.rows, claim.columns]
-    behind = remove_faces(scene(), [claim])[0, :, claim.rows, claim.columns]
-    others = [encrypt(LEFT, candidates=1).picture for _ in range(8)]
-    fits = [misfit(to_tensor(p.pixels)[0, :, claim.rows, claim.columns], behind, claim) for p in others]
-    assert misfit(window, behind, claim) <= np.median(fits)
-
-
-def test_a_picture_fits_itself():
-    (claim,) = encrypt().picture.claims
-    window = remove_faces(scene(), [claim])[0, :, claim.rows, claim.columns]
-    assert misfit(window, window, claim) == 0.0
-    assert misfit(window + 0.1, window, claim) == pytest.approx(0.1, abs=1e-6)
