@@ -11,7 +11,8 @@ from ..protocols import FaceDetector, FaceRecognizer
 from ..types import Face
 from .picture import Picture
 
-FALSE_MATCH_RATE = 1e-3
+FALSE_MATCH_RATE = 1e-2
+"""Stricter than the rate at which covers are judged afterwards: a margin for recognisers that are not here."""
 MAX_DOUBT = 0.03
 """By how much less than of the original the detector may be sure of a cover; it is for smeared ones."""
 
