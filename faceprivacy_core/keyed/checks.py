@@ -50,14 +50,12 @@ class CoverCheck:
         if not near:
             return "no face is found in it"
         cover = min(near, key=lambda other: _distance(face, other))
-        if cover.confidence < face.confidence - MAX_DOUBT:
-            return "the face in it is indistinct"
         before = cut_window(original, face.landmarks5)
         after = [cut_window(published, landmarks) for landmarks in (face.landmarks5, cover.landmarks5)]
         for recognizer in self.recognizers:
             if compute_similarity(before, after, recognizer) > recognizer.thresholds[FALSE_MATCH_RATE]:
                 return f"{recognizer.name} takes it for the original"
-        return None
+        return "the face in it is indistinct" if cover.confidence < face.confidence - MAX_DOUBT else None
 
 
 def _distance(face: Face, other: Face) -> float:

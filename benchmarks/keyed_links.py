@@ -1,0 +1,104 @@
+"""Keyed faces: can two covers of one face be linked, and what does a wrong key see behind a decoy?
+
+    python benchmarks/keyed_links.py --out output/keyed_links [--count 64] [--part 0/1]
+
+For every face: two covers under one key with two nonces, compared with each other; and a decoy opened
+with a random key, compared with the original. As chance level, covers of different faces are compared.
+Goes on where it was stopped; several parts can run side by side. Prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from keyed import GENERATED, ROOT, SIDE, STEPS, Bench
+from PIL import Image
+
+from faceprivacy_core.errors import FacePrivacyError
+from faceprivacy_core.faces.select import Selection, Which, detect_faces
+from faceprivacy_core.keyed.decrypt import decrypt_faces
+from faceprivacy_core.keyed.encrypt import EncryptSettings, encrypt_faces
+from faceprivacy_core.keyed.header import RecoveryMode
+from faceprivacy_core.keyed.keys import PrivacyKey
+from faceprivacy_core.keyed.picture import KeyedPicture
+from faceprivacy_core.masks import MaskSettings, draw_masks
+from faceprivacy_core.metrics.similarity import cut_window
+
+
+def measure(bench: Bench, path: Path) -> dict[str, Any]:
+    """Make two covers and a decoy of one picture, and embed what is seen."""
+    with Image.open(path) as opened:
+        original = np.asarray(opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    faces = detect_faces([original], bench.detector, Selection(Which.LARGEST))
+    if not faces.items:
+        return {"skipped": "no face found"}
+    mask = draw_masks(faces, MaskSettings(grow=2.0))[:, None]
+    landmarks = faces.items[0].landmarks5
+    start = KeyedPicture(original)
+    try:
+        latent = EncryptSettings(steps=STEPS, verify=False)
+        decoy = EncryptSettings(RecoveryMode.IMAGE, steps=STEPS, decoy=True, verify=False)
+        covers = [
+            encrypt_faces(start, faces, mask, bench.key, bench.model, settings, check=bench.check).picture
+            for settings in (latent, latent, decoy)
+        ]
+    except FacePrivacyError as error:
+        return {"refused": str(error)}
+    wrong = decrypt_faces(covers[2], PrivacyKey.from_bytes(secrets.token_bytes(32)), bench.model).pixels
+    seen = [original, *(cover.pixels for cover in covers), wrong]
+    return {"embeddings": [embeddings(bench, pixels, landmarks) for pixels in seen]}
+
+
+def embeddings(bench: Bench, pixels: np.ndarray, landmarks: np.ndarray) -> dict[str, list[float]]:
+    """Embed the face at the place of the original, by every held-out recogniser."""
+    found = bench.detector.detect(pixels)
+    centre = landmarks.mean(axis=0)
+    near = sorted(found, key=lambda face: float(np.linalg.norm(face.landmarks5.mean(axis=0) - centre)))[:1]
+    window = cut_window(pixels, near[0].landmarks5 if near else landmarks)
+    with torch.no_grad():
+        return {r.name: r.embed(window.images, window.landmarks5.float())[0].tolist() for r in bench.held_out}
+
+
+def summarise(rows: list[dict[str, Any]], bench: Bench) -> str:
+    """Count pairs above the threshold at a false match rate of 1 in 1,000."""
+    lines = ["| recogniser | two covers of one face | covers of different faces | decoy, wrong key | cover |", "|---" * 5 + "|"]
+    for recognizer in bench.held_out:
+        vectors = np.array([[face[recognizer.name] for face in row["embeddings"]] for row in rows])
+        original, first, second, image, wrong = vectors.transpose(1, 0, 2)
+        pairs = np.array([a @ b for a, b in itertools.combinations(first, 2)])
+        columns = [(first * second).sum(1), pairs, (original * wrong).sum(1), (original * image).sum(1)]
+        threshold = recognizer.thresholds[1e-3]
+        cells = [f"{c.mean():.2f}, {(c > threshold).sum()} of {len(c)}" for c in columns]
+        lines.append(f"| {recognizer.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "output" / "keyed_links")
+    parser.add_argument("--count", type=int, default=64)
+    parser.add_argument("--part", default="0/1", help="which of several parts, for example 0/2 and 1/2")
+    options = parser.parse_args()
+    part, parts = (int(number) for number in options.part.split("/"))
+    options.out.mkdir(parents=True, exist_ok=True)
+    paths = sorted(GENERATED.glob("*.jpg"))[: options.count]
+    bench, log = Bench(), options.out / f"part{part}of{parts}.jsonl"
+    done = {json.loads(line)["picture"] for line in log.read_text().splitlines()} if log.exists() else set()
+    for path in paths[part::parts]:
+        if path.name not in done:
+            with log.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"picture": path.name} | measure(bench, path)) + "\n")
+    everything = [json.loads(line) for file in options.out.glob("part*.jsonl") for line in file.read_text().splitlines()]
+    print(summarise([row for row in everything if "embeddings" in row], bench))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
