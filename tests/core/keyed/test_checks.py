@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -50,3 +51,14 @@ def test_a_place_without_a_face_is_none(picture: np.ndarray, check: CoverCheck):
     flat = np.full_like(picture, 128)
     assert check(picture, flat, faces) == ["no face is found in it"] * 2
     assert check(picture, flat, []) == []
+
+
+def test_a_smeared_face_is_none(picture: np.ndarray, check: CoverCheck):
+    """Without recognisers, so that only its looks count."""
+    faces = check.detector.detect(picture)
+    looks = CoverCheck(check.detector)
+    smeared = cv2.GaussianBlur(picture, (0, 0), 16)
+    assert looks(picture, picture, faces) == [None, None]
+    assert all(
+        problem in ("the face in it is indistinct", "no face is found in it") for problem in looks(picture, smeared, faces)
+    )
