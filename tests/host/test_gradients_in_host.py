@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -46,13 +45,6 @@ def _inside_the_host(host_nodes: ModuleType) -> Iterator[None]:
 
     with torch.inference_mode():
         yield
-
-
-@pytest.fixture(scope="module")
-def core(pack_nodes: dict[str, Any]) -> Core:
-    """Import a module of the pack under the name by which the host loaded it."""
-    package = pack_nodes["FacePrivacy_FaceMask"].__module__.rsplit(".", 2)[0]
-    return lambda name: importlib.import_module(f"{package}.{name}")
 
 
 @pytest.fixture(scope="module")
