@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from .builtin.model import FaceModel
 from .diffusion.samplers import Background, sample_euler
 from .diffusion.schedules import ddim_sigmas
-from .embeddings.inversion import FaceInversion
+from .embeddings.inversion import ModelIdentity, inversion_of_tokens
 from .embeddings.schedule import anonymise_schedule
 from .embeddings.scheduled import ScheduledDenoiser
 from .errors import InputError
@@ -149,7 +149,7 @@ def anonymize_crops(
     with torch.no_grad():
         latent = model.autoencoder.encode(originals_there * 2.0 - 1.0).repeat(settings.variants, 1, 1, 1)
         tokens = model.encode_tokens(originals_there)
-    inversion = FaceInversion(tokens[None], model.empty_tokens(), model.model_name)
+    inversion = inversion_of_tokens(tokens, model.empty_tokens(), ModelIdentity(model.model_name))
     noise = seeded_noise(_seeds(crops, settings), tuple(latent.shape[1:])).to(device)
     schedule = model.denoiser.schedule
     sigmas = ddim_sigmas(schedule, settings.steps, settings.noise).float()

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from ..faceprivacy_core.builtin.autoencoder import FaceAutoencoder
 from ..faceprivacy_core.diffusion.schedules import ddim_sigmas
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
-from ..faceprivacy_core.keyed.models import Job, fingerprint, named_weights
+from ..faceprivacy_core.fingerprints import fingerprint, named_weights
+from ..faceprivacy_core.keyed.models import Job
 from . import _host
 
 UNET = "diffusion_model."

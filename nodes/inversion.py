@@ -11,7 +11,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..faceprivacy_core.builtin.model import FaceEncoder
 from ..faceprivacy_core.diffusion.inversion import Inversion, invert_euler
 from ..faceprivacy_core.diffusion.schedules import ddim_sigmas
-from ..faceprivacy_core.embeddings.inversion import FaceInversion
+from ..faceprivacy_core.embeddings.inversion import FaceInversion, ModelIdentity, inversion_of_tokens
 from ..faceprivacy_core.embeddings.schedule import recover_schedule
 from ..faceprivacy_core.errors import InputError
 from . import _convert, _host
@@ -69,8 +69,8 @@ class MsiInversion(io.ComfyNode):
         if crops.shape[-1] != crops.shape[-2] or crops.shape[-1] % 8:
             raise InputError(f"Expected square crops with a side that is a multiple of 8, got {tuple(crops.shape[-2:])}.")
         with torch.inference_mode(False), torch.no_grad():
-            stages = face_encoder.encode_tokens(crops.clone())[None]
-        inversion = FaceInversion(stages, face_encoder.empty_tokens(), face_encoder.model_name)
+            tokens = face_encoder.encode_tokens(crops.clone())
+        inversion = inversion_of_tokens(tokens, face_encoder.empty_tokens(), ModelIdentity(face_encoder.model_name))
         if not noise_map:
             blocked = ExecutionBlocker("MSI Inversion computed no noise map: switch 'noise_map' on to use this output.")
             return io.NodeOutput(inversion, blocked, blocked)

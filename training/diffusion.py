@@ -16,7 +16,7 @@ from faceprivacy_core.builtin.tokens import TokenConfig
 from faceprivacy_core.diffusion.backends.diffusers import DiffusersDenoiser
 from faceprivacy_core.diffusion.samplers import sample_euler
 from faceprivacy_core.diffusion.schedules import NoiseSchedule, ddim_sigmas, scaled_linear_alphas_cumprod
-from faceprivacy_core.embeddings.inversion import FaceInversion
+from faceprivacy_core.embeddings.inversion import FaceInversion, ModelIdentity
 from faceprivacy_core.embeddings.schedule import TRAIN_STEPS, recover_schedule
 from faceprivacy_core.embeddings.scheduled import ScheduledDenoiser
 from faceprivacy_core.rng import seeded_noise
@@ -156,7 +156,7 @@ class DiffusionStage:
         start = float(sigmas[0]) * seeded_noise(range(shown), tuple(self.pool.latents.shape[1:])).to(self.device)
         empty = self.model.tokens.null[None]
         stages = self.model.tokens.all_stages(self.pool.pooled[:shown])
-        guided = ScheduledDenoiser(denoiser, schedule, FaceInversion(stages, empty, ""), recover_schedule())
+        guided = ScheduledDenoiser(denoiser, schedule, FaceInversion(stages, empty, ModelIdentity("")), recover_schedule())
         with self._autocast():
             free = sample_euler(denoiser, start, sigmas, empty)
             told = sample_euler(guided, start, sigmas, None)

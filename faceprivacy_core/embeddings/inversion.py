@@ -1,12 +1,78 @@
-"""What a picture is turned into: stage embeddings and, if asked for, its noise map."""
+"""What pictures of faces are turned into: stage embeddings and, if asked for, their noise maps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from ..errors import InputError
+from ..types import FaceCrops
 from .schedule import stage_of
+
+
+@dataclass(frozen=True, eq=False)
+class StageTokens:
+    """Tokens of N faces at K stages: what all stages share, and what each adds.
+
+    Attributes:
+        offsets: (K, N, m, D), m = 1 for one offset to every token of the base, else m = L.
+        base: (N, L, D) tokens of all stages; None where the offsets are the tokens themselves.
+    """
+
+    offsets: Tensor
+    base: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        fits = self.base is None or (
+            self.base.ndim == 3
+            and self.base.shape[::2] == self.offsets.shape[1::2]
+            and self.offsets.shape[2] in (1, self.base.shape[1])
+        )
+        if self.offsets.ndim != 4 or not fits:
+            base = None if self.base is None else tuple(self.base.shape)
+            raise InputError(f"Expected offsets (K, N, m, D) on a base (N, L, D), got {tuple(self.offsets.shape)} on {base}.")
+
+    def stacked(self) -> Tensor:
+        """Return the tokens of every stage, (K, N, L, D)."""
+        return self.offsets if self.base is None else self.base + self.offsets
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseMap:
+    """The noise that deterministic sampling turns back into N faces.
+
+    Attributes:
+        latent: (N, C, h, w) at the highest noise level divided by that level, so of about unit
+            variance, in the model's latent space.
+        sigmas: The falling noise levels that were inverted, closed by 0; sampling must use them.
+        residual: Worst relative residual of a step, see `diffusion.inversion.Inversion`.
+    """
+
+    latent: Tensor
+    sigmas: tuple[float, ...]
+    residual: float
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.sigmas) - 1
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model an inversion belongs to.
+
+    Attributes:
+        name: For people.
+        unet, vae, text_encoder: Fingerprints; empty where there is none or none was taken.
+    """
+
+    name: str
+    unet: str = ""
+    vae: str = ""
+    text_encoder: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,17 +80,39 @@ class FaceInversion:
     """Embeddings that make a model reproduce N faces.
 
     Attributes:
-        stages: (K, N, L, D) conditioning tokens for K equal parts of the time axis,
-            stage 0 at the clean end. K = 1 serves every noise level alike.
-        empty: (1, L, D) the model's empty condition.
-        model_name: Model the embeddings belong to.
+        stages: (K, N, L, D) conditions for K equal parts of the time axis, stage 0 at the
+            clean end. K = 1 serves every noise level alike.
+        empty: (1, L', D) the model's empty condition.
+        model: The model the embeddings belong to.
+        pooled: (K, N, P) second part of the conditions, for SDXL; None elsewhere.
+        empty_pooled: (1, P) the same of the empty condition.
+        tokens: What was learned or encoded, by text encoder ("l", "g", "h") or "unet" where
+            tokens go straight into cross-attention; the conditions follow from it, so this
+            is what is saved. Empty when it is not to be saved.
+        noise: Noise map; None when it was not asked for.
+        crops: Where the faces lie in their pictures; None when it was not given.
 
     Source: Diff-Privacy (arXiv 2309.05330), multi-scale image inversion.
     """
 
     stages: Tensor
     empty: Tensor
-    model_name: str
+    model: ModelIdentity
+    pooled: Tensor | None = None
+    empty_pooled: Tensor | None = None
+    tokens: Mapping[str, StageTokens] = field(default_factory=dict)
+    noise: NoiseMap | None = None
+    crops: FaceCrops | None = None
+
+    def __post_init__(self) -> None:
+        if self.stages.ndim != 4 or self.empty.ndim != 3:
+            raise InputError(
+                f"Expected stages (K, N, L, D) and empty (1, L, D), got {tuple(self.stages.shape)} and {tuple(self.empty.shape)}."
+            )
+        counts = {"noise map": self.noise and len(self.noise.latent), "placement": self.crops and len(self.crops)}
+        for name, count in counts.items():
+            if count is not None and count != self.num_faces:
+                raise InputError(f"Expected a {name} of {self.num_faces} faces, got one of {count}.")
 
     @property
     def num_stages(self) -> int:
@@ -35,5 +123,11 @@ class FaceInversion:
         return self.stages.shape[1]
 
     def embedding_at(self, timestep: float) -> Tensor:
-        """Return the tokens (N, L, D) that act at a training timestep."""
+        """Return the conditions (N, L, D) that act at a training timestep."""
         return self.stages[stage_of(timestep, self.num_stages)]
+
+
+def inversion_of_tokens(tokens: Tensor, empty: Tensor, model: ModelIdentity) -> FaceInversion:
+    """Wrap feed-forward tokens (N, L, D), which serve every noise level, as an inversion."""
+    offsets = torch.zeros(1, tokens.shape[0], 1, tokens.shape[2], dtype=tokens.dtype, device=tokens.device)
+    return FaceInversion(tokens[None], empty, model, tokens={"unet": StageTokens(offsets, tokens)})

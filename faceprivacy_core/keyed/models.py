@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..builtin.model import FaceModel
 from ..diffusion.schedules import ddim_sigmas
+from ..fingerprints import fingerprint, named_weights
 from ..protocols import Denoiser
 
 Job = Callable[[Denoiser, Tensor], Tensor]
 """Receives a denoiser (which ignores its conditioning argument) and noise levels, returns a latent."""
-
-FINGERPRINT_DIGITS = 32
 
 
 class KeyedModel(Protocol):
@@ -102,18 +100,3 @@ class BuiltinKeyedModel:
     def _fingerprints(self) -> tuple[str, str]:
         autoencoder, unet = (named_weights(m) for m in (self.model.autoencoder, self.model.denoiser.unet))
         return fingerprint(autoencoder), fingerprint([*autoencoder, *unet])
-
-
-def named_weights(module: nn.Module) -> list[tuple[str, Tensor]]:
-    """Return the weights of a network by name, sorted."""
-    return sorted(module.state_dict().items())
-
-
-def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Hash named tensors: names, shapes, types and every byte, in the given order."""
-    digest = hashlib.sha256()
-    for name, tensor in tensors:
-        there = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}|{tuple(there.shape)}|{there.dtype}|".encode())
-        digest.update(there.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:FINGERPRINT_DIGITS]

@@ -162,7 +162,8 @@ def _inversion(core: Core, scene: Scene, stages: int) -> Any:
 
     empty = scene.encoder.empty_tokens()
     tokens = torch.randn(stages, 1, *empty.shape[1:])
-    return core("faceprivacy_core.embeddings.inversion").FaceInversion(tokens, empty, "test")
+    embeddings = core("faceprivacy_core.embeddings.inversion")
+    return embeddings.FaceInversion(tokens, empty, embeddings.ModelIdentity("test"))
 
 
 @pytest.mark.parametrize("stages", [1, STAGES])
