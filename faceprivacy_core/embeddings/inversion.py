@@ -106,9 +106,8 @@ class FaceInversion:
 
     def __post_init__(self) -> None:
         if self.stages.ndim != 4 or self.empty.ndim != 3:
-            raise InputError(
-                f"Expected stages (K, N, L, D) and empty (1, L, D), got {tuple(self.stages.shape)} and {tuple(self.empty.shape)}."
-            )
+            shapes = f"{tuple(self.stages.shape)} and {tuple(self.empty.shape)}"
+            raise InputError(f"Expected stages (K, N, L, D) and empty (1, L, D), got {shapes}.")
         counts = {"noise map": self.noise and len(self.noise.latent), "placement": self.crops and len(self.crops)}
         for name, count in counts.items():
             if count is not None and count != self.num_faces:
