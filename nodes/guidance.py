@@ -8,16 +8,22 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..faceprivacy_core.faces.landmarks import load_landmarker
 from ..faceprivacy_core.guidance import guided
-from ..faceprivacy_core.guidance.energies import anonymization_energy
+from ..faceprivacy_core.guidance.build import CombinedEnergy, EnergyWeights, build_energy
+from ..faceprivacy_core.guidance.checkpointing import checkpointed_decode
+from ..faceprivacy_core.guidance.gradient import Decode
+from ..faceprivacy_core.metrics.perceptual import load_perceptual
 from ..faceprivacy_core.protocols import FaceRecognizer
 from ..faceprivacy_core.types import FaceCrops
 from . import _convert, _host
 from ._types import CropsType, RecognizersType
 
+MEMORY = ("normal", "low")
+
 
 class EnergyGuidance(io.ComfyNode):
-    """Steer sampling away from the identity of the original faces.
+    """Steer sampling by what recognisers and people see in the faces.
 
     Core: `faceprivacy_core.guidance.guided.EnergyGuidance`.
     """
@@ -29,18 +35,21 @@ class EnergyGuidance(io.ComfyNode):
             display_name="Energy Guidance (Face Privacy)",
             category="face privacy/guidance",
             description="Energy guidance of Diff-Privacy: in every step the decoded estimate is shown to face "
-            "recognisers, and the latent moves so that they see another person. Patches the MODEL; sample with euler, "
-            "for which the step is exactly the paper's, and cfg 1.",
-            search_aliases=["identity guidance", "anonymise", "anonymize", "face recogniser"],
+            "recognisers, and the latent moves so that they see another person (or, with keep_identity, the same). "
+            "Patches the MODEL; sample with euler, for which the step is exactly the paper's, and cfg 1. Chain two with "
+            "percents that meet to guide differently early and late.",
+            search_aliases=["identity guidance", "anonymise", "anonymize", "face recogniser", "keep identity", "hide face"],
             inputs=[
                 io.Model.Input("model", tooltip="Model to steer: SD1.x, SD2.x, SDXL or the built-in face model."),
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
                 io.Image.Input("image", tooltip="The original aligned crops from Face Crop."),
                 CropsType.Input("crops", tooltip="Placement of the crops, from Face Crop."),
-                RecognizersType.Input("recognizers", tooltip="Recognisers to escape from. Two or more transfer better."),
+                RecognizersType.Input(
+                    "recognizers", tooltip="Recognisers to escape from or to keep. Two or more transfer better."
+                ),
                 io.Float.Input(
                     "strength", default=1.0, min=0.0, max=20.0, step=0.05,
-                    tooltip="How hard identity is pushed away. 0 does nothing. Independent of the number of steps.",
+                    tooltip="How hard the weighted energies push. 0 does nothing. Independent of the number of steps.",
                 ),
                 io.Float.Input(
                     "diversity", default=1.0, min=0.0, max=10.0, step=0.05,
@@ -64,6 +73,27 @@ class EnergyGuidance(io.ComfyNode):
                     tooltip="Scale every gradient to unit size, so that one strength suits every model. Off: the raw "
                     "gradient of the paper.",
                 ),
+                # Workflows store values by position, and API prompts name them: new ones come last and may be missing.
+                _weight("push_away", 1.0, "Weight of another identity than the original's."),
+                _weight(
+                    "keep_identity", 0.0,
+                    "Weight of the original's identity, so that recognisers still know the person. Set push_away and "
+                    "diversity to 0 with it.",
+                ),
+                _weight(
+                    "look_different", 0.0,
+                    "Weight of other looks than the original's (LPIPS up to 0.5), for people. Needs the model file "
+                    "lpips-alexnet.",
+                ),
+                _weight("keep_landmarks", 0.0, "Weight of eyes, nose and mouth staying where they were: pose and size."),
+                io.Combo.Input(
+                    "memory", options=list(MEMORY), default="normal", optional=True, advanced=True,
+                    tooltip="low: one result at a time, and the VAE's blocks are computed again for the gradient. About "
+                    "three times the decoding work; the same result up to rounding.",
+                ),
+                io.Mask.Input(
+                    "mask", optional=True, tooltip="Where look_different looks, from Face Crop. Open: the whole crop."
+                ),
             ],
             outputs=[io.Model.Output("model", tooltip="The steered model, for KSampler or SamplerCustom.")],
         )  # fmt: skip
@@ -72,17 +102,46 @@ class EnergyGuidance(io.ComfyNode):
     def execute(
         cls, model: io.Model.Type, vae: io.Vae.Type, image: io.Image.Type, crops: FaceCrops,
         recognizers: tuple[FaceRecognizer, ...], strength: float, diversity: float, floor: float,
-        start_percent: float, end_percent: float, normalize: bool,
+        start_percent: float, end_percent: float, normalize: bool, push_away: float = 1.0, keep_identity: float = 0.0,
+        look_different: float = 0.0, keep_landmarks: float = 0.0, memory: str = "normal", mask: io.Mask.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
-        originals = _convert.image_to_core(image)
-        energy = anonymization_energy(originals, crops, recognizers, floor=floor, diversity=diversity)
+        weights = EnergyWeights(push_away, diversity, keep_identity, look_different, keep_landmarks)
+        energy = crop_energy(image, crops, recognizers, weights, floor=floor, mask=mask)
         guidance = guided.EnergyGuidance(
-            energy, _host.differentiable_decoder(model, vae), _host.noise_schedule(model), strength, normalize,
-            guided.GuidanceRange(1.0 - start_percent, 1.0 - end_percent),
+            energy, decoder(model, vae, memory), _host.noise_schedule(model), strength, normalize,
+            guided.GuidanceRange(1.0 - start_percent, 1.0 - end_percent), 1 if memory == "low" else None,
         )  # fmt: skip
         patched = model.clone()
         patched.set_model_sampler_post_cfg_function(post_cfg_function(guidance))
         return io.NodeOutput(patched)
+
+
+def _weight(name: str, default: float, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(name, default=default, min=0.0, max=10.0, step=0.05, optional=True, advanced=True, tooltip=tooltip)
+
+
+def crop_energy(
+    image: Tensor,
+    crops: FaceCrops,
+    recognizers: tuple[FaceRecognizer, ...],
+    weights: EnergyWeights,
+    *,
+    floor: float,
+    mask: Tensor | None = None,
+) -> CombinedEnergy:
+    """Build the energy of host crops (N, S, S, 3) and an optional mask (N, S, S)."""
+    return build_energy(
+        _convert.image_to_core(image), crops, recognizers, weights, floor=floor,
+        perceptual=lambda: load_perceptual(_host.model_dirs(), _host.compute_device()),
+        landmarker=lambda: load_landmarker(_host.model_dirs(), _host.compute_device()),
+        mask=None if mask is None else _convert.mask_to_core(mask, len(image)),
+    )  # fmt: skip
+
+
+def decoder(model: io.Model.Type, vae: io.Vae.Type, memory: str) -> Decode:
+    """Build the differentiable decoder, with `low` memory a checkpointed one."""
+    exact = _host.ExactVae(model, vae)
+    return checkpointed_decode(exact.decode, exact.network) if memory == "low" else exact.decode
 
 
 def post_cfg_function(guidance: guided.EnergyGuidance) -> Callable[[dict[str, Any]], Tensor]:

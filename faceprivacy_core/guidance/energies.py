@@ -1,7 +1,9 @@
-"""Energies on decoded faces: what a result should move away from.
+"""Energies of identity: what face recognisers should and should not see in a result.
 
 An energy maps images (V * N, 3, S, S) in [0, 1], variant by variant over N faces, to one
-value per image. Lower is better; 0 means satisfied.
+value per image. Lower is better; 0 means satisfied. The terms here share one pass through
+the recognisers; `appearance` and `pose` hold the energies of other networks and `build`
+puts them together.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import InputError
+from ..errors import InputError, UnsupportedModelError
 from ..images import crop_landmarks
 from ..protocols import FaceRecognizer
 from ..types import FaceCrops
@@ -52,8 +54,37 @@ class PushAway:
     def __call__(self, embeddings: Sequence[Tensor]) -> Tensor:
         terms = []
         for found, reference in zip(embeddings, self.references, strict=True):
-            similarity = F.cosine_similarity(found, _tile(reference, len(found)), dim=1)
+            similarity = F.cosine_similarity(found, tile(reference, len(found)), dim=1)
             terms.append(F.relu(similarity - self.floor))
+        return torch.stack(terms).mean(dim=0)
+
+
+@dataclass(frozen=True, eq=False)
+class KeepIdentity:
+    """Hold every result at the identity of its original.
+
+    E_i = mean over recognisers of relu(ceiling - cos(f(I_i), f(original of i))), in [0, 2]
+    for the default ceiling, where it is 1 - cos and 0 only for parallel embeddings.
+
+    Attributes:
+        references: One (N, D) embedding tensor per recogniser, of the originals.
+        ceiling: Similarity above which nothing is gained, in [-1, 1]; the paper has 1.
+        weight: Factor of this term.
+
+    Source: Diff-Privacy (He et al. 2023, arXiv 2309.05330), energy of visual identity hiding.
+    Deviations: ensemble mean instead of one network; adjustable ceiling; result and original
+        are aligned alike (released: whole frame against aligned crop).
+    """
+
+    references: tuple[Tensor, ...]
+    ceiling: float = 1.0
+    weight: float = 1.0
+
+    def __call__(self, embeddings: Sequence[Tensor]) -> Tensor:
+        terms = []
+        for found, reference in zip(embeddings, self.references, strict=True):
+            similarity = F.cosine_similarity(found, tile(reference, len(found)), dim=1)
+            terms.append(F.relu(self.ceiling - similarity))
         return torch.stack(terms).mean(dim=0)
 
 
@@ -113,40 +144,55 @@ class IdentityEnergy:
         Raises:
             InputError: The batch is not a whole number of variants.
         """
-        if images.shape[0] % len(self.landmarks5):
-            raise InputError(
-                f"Expected a multiple of {len(self.landmarks5)} images (the faces guided for), got {images.shape[0]}."
-            )
         landmarks = scale_landmarks(self.landmarks5.to(images.device), self.crop_size, images.shape[-1])
-        embeddings = embed_all(self.recognizers, images, _tile(landmarks, len(images)))
+        embeddings = embed_all(self.recognizers, images, tile(landmarks, len(images)))
         return sum(term.weight * term(embeddings) for term in self.terms)  # type: ignore[return-value]
 
 
-def anonymization_energy(
-    originals: Tensor, crops: FaceCrops, recognizers: Sequence[FaceRecognizer], *, floor: float, diversity: float
-) -> IdentityEnergy:
-    """Build the energy that anonymises given crops: away from the originals and from each other.
+def see_originals(
+    originals: Tensor, crops: FaceCrops, recognizers: Sequence[FaceRecognizer]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Find what the energies compare with: where the faces are and who they are.
 
     Args:
         originals: (N, 3, S, S) crops in [0, 1], on the device of the computation.
-        crops: Their placement.
+        crops: Their placement; the size may differ.
         recognizers: Differentiable recognisers.
-        floor: See `PushAway` and `Diversity`.
-        diversity: Weight of the push between variants.
+
+    Returns:
+        (N, 5, 2) landmarks in pixels of `originals`, and one (N, D) embedding tensor per recogniser.
 
     Raises:
         InputError: The crops and their placement differ in number, or there is no recogniser.
+        UnsupportedModelError: A recogniser gives no gradient.
     """
     if len(originals) != len(crops) or not recognizers:
         raise InputError(
             f"Expected {len(crops)} original crops and at least one recogniser, got {len(originals)} and {len(recognizers)}. "
             "Connect the image of Face Crop and Load Face Recognizers."
         )
-    with torch.inference_mode(False), torch.no_grad():
-        landmarks = scale_landmarks(crop_landmarks(crops), crops.size, originals.shape[-1]).to(originals.device)
-        references = embed_all(recognizers, originals.clone(), landmarks)
-    terms = (PushAway(references, floor), Diversity(len(crops), floor, diversity))
-    return IdentityEnergy(tuple(recognizers), landmarks, originals.shape[-1], terms)
+    landmarks = original_landmarks(originals, crops)
+    with torch.inference_mode(False), torch.enable_grad():
+        references = embed_all(recognizers, originals.detach().clone().requires_grad_(True), landmarks)
+    for recognizer, reference in zip(recognizers, references, strict=True):
+        if not reference.requires_grad:
+            raise UnsupportedModelError(
+                f"Expected recognisers that gradients pass through, got {recognizer.name}, which gives none. "
+                "Use the recognisers of Load Face Recognizers."
+            )
+    return landmarks, tuple(reference.detach() for reference in references)
+
+
+def original_landmarks(originals: Tensor, crops: FaceCrops) -> Tensor:
+    """Return the landmarks (N, 5, 2) of crops in pixels of `originals` (N, 3, S, S), on their device.
+
+    Raises:
+        InputError: There is not one crop for each placement.
+    """
+    if len(originals) != len(crops):
+        raise InputError(f"Expected {len(crops)} original crops, got {len(originals)}. Connect the image of Face Crop.")
+    with torch.inference_mode(False):
+        return scale_landmarks(crop_landmarks(crops), crops.size, originals.shape[-1]).to(originals.device)
 
 
 def embed_all(recognizers: Sequence[FaceRecognizer], images: Tensor, landmarks5: Tensor) -> tuple[Tensor, ...]:
@@ -159,5 +205,12 @@ def scale_landmarks(landmarks5: Tensor, size: int, new_size: int) -> Tensor:
     return (landmarks5 + 0.5) * (new_size / size) - 0.5
 
 
-def _tile(values: Tensor, count: int) -> Tensor:
+def tile(values: Tensor, count: int) -> Tensor:
+    """Repeat values (N, ...) of the faces for `count` results, variant by variant.
+
+    Raises:
+        InputError: The results are not a whole number of variants.
+    """
+    if count % len(values):
+        raise InputError(f"Expected a multiple of {len(values)} images (the faces guided for), got {count}.")
     return values.repeat(count // len(values), *[1] * (values.ndim - 1))

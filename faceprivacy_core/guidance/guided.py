@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..diffusion.schedules import NoiseSchedule
-from ..errors import InputError, NumericalError
+from ..errors import InputError
+from .gradient import Decode, ImageEnergy, energy_gradient
 
 REFERENCE_STEPS = 50
 """Steps over the whole schedule at which `strength` is the paper's lambda."""
@@ -17,13 +17,13 @@ REFERENCE_STEPS = 50
 UNIT_STEP = 0.02
 """Change of the latent, in standard deviations, that strength 1 makes per reference step."""
 
-Decode = Callable[[Tensor], Tensor]
-ImageEnergy = Callable[[Tensor], Tensor]
-
 
 @dataclass(frozen=True)
 class GuidanceRange:
-    """When guidance acts.
+    """When guidance acts: from `start` down to, and not including, `end`.
+
+    Ranges that meet share no step, so guidances with different settings can follow each
+    other. An end of 0 includes the clean end.
 
     Attributes:
         start: First timestep fraction, 1 is pure noise.
@@ -36,6 +36,9 @@ class GuidanceRange:
     def __post_init__(self) -> None:
         if not 0.0 <= self.end <= self.start <= 1.0:
             raise InputError(f"Expected 1 >= start >= end >= 0, got start {self.start} and end {self.end}.")
+
+    def __contains__(self, fraction: float) -> bool:
+        return self.end < fraction <= self.start or fraction == self.end == 0.0
 
 
 @dataclass(eq=False)
@@ -55,6 +58,7 @@ class EnergyGuidance:
         normalize: Give every image's gradient the root mean square `UNIT_STEP` before it is
             scaled, so that one strength suits every model; False is the released rule.
         active: When guidance acts.
+        micro_batch: See `energy_gradient`.
         history: Mean energy at every guided step, for plots.
 
     Source: Diff-Privacy (He et al. 2023, arXiv 2309.05330), energy-guided denoising.
@@ -68,6 +72,7 @@ class EnergyGuidance:
     strength: float = 1.0
     normalize: bool = True
     active: GuidanceRange = field(default_factory=GuidanceRange)
+    micro_batch: int | None = None
     history: list[float] = field(default_factory=list)
 
     def __call__(self, denoised: Tensor, sigma: float, sigma_next: float) -> Tensor:
@@ -75,7 +80,7 @@ class EnergyGuidance:
         scale = self.step_strength(sigma, sigma_next)
         if scale == 0.0:
             return denoised
-        gradient, energies = energy_gradient(denoised, self.decode, self.energy)
+        gradient, energies = energy_gradient(denoised, self.decode, self.energy, micro_batch=self.micro_batch)
         self.history.append(float(energies.mean()))
         if self.normalize:
             gradient = UNIT_STEP * unit_rms(gradient)
@@ -84,37 +89,10 @@ class EnergyGuidance:
     def step_strength(self, sigma: float, sigma_next: float) -> float:
         """Return lambda for one step, 0 outside the active range."""
         timestep = self.schedule.continuous_timestep(sigma)
-        last = len(self.schedule) - 1
-        if self.strength == 0.0 or not self.active.end * last <= timestep <= self.active.start * last:
+        if self.strength == 0.0 or timestep / (len(self.schedule) - 1) not in self.active:
             return 0.0
         span = timestep - (self.schedule.continuous_timestep(sigma_next) if sigma_next > 0 else 0.0)
         return self.strength * span * REFERENCE_STEPS / len(self.schedule)
-
-
-def energy_gradient(denoised: Tensor, decode: Decode, energy: ImageEnergy) -> tuple[Tensor, Tensor]:
-    """Differentiate the energy of the decoded estimate.
-
-    Args:
-        denoised: (B, C, h, w) estimate of the clean latent. Not modified; the network
-            that made it is not differentiated.
-        decode: Latents to images; differentiable.
-        energy: Images to energies (B,); differentiable.
-
-    Returns:
-        The gradient, shaped like `denoised`, and the energies (B,), both detached.
-
-    Raises:
-        NumericalError: Gradient or energy is not finite.
-    """
-    with torch.inference_mode(False), torch.enable_grad():
-        leaf = denoised.detach().clone().float().requires_grad_(True)
-        energies = energy(decode(leaf))
-        (gradient,) = torch.autograd.grad(energies.sum(), leaf)
-    if not bool(torch.isfinite(gradient).all() and torch.isfinite(energies).all()):
-        raise NumericalError(
-            "The guidance energy or its gradient is not finite. Run VAE and recognisers in fp32, or lower the strength."
-        )
-    return gradient.to(denoised.dtype), energies.detach()
 
 
 def edited_estimate(denoised: Tensor, gradient: Tensor, sigma: float, sigma_next: float, scale: float) -> Tensor:

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from .. import weights
-from ..errors import ModelFileError
+from ..errors import InputError, ModelFileError
 from .fidelity import Picture, Region, bounding_box, check_pair, mean_inside
 
 MAX_LONG_SIDE = 1024
@@ -26,6 +27,9 @@ CONTEXT_PX = 64
 MIN_SIDE_PX = 32
 """Below it the deepest layers have nothing left; smaller pictures are continued at their rims."""
 
+_TINY = 1e-20
+"""Square of the length that the package adds to feature vectors."""
+
 _LAYERS = {"conv0": "slice1.0", "conv1": "slice2.3", "conv2": "slice3.6", "conv3": "slice4.8", "conv4": "slice5.10"}
 
 
@@ -34,6 +38,7 @@ class PerceptualDistance:
 
     Args:
         model_path: lpips_alexnet.safetensors, see `load_perceptual`.
+        device: Where it computes.
 
     Raises:
         ModelFileError: The heads in the file are not those of the package lpips.
@@ -42,7 +47,7 @@ class PerceptualDistance:
         deep features as a perceptual metric; package lpips (BSD-2-Clause).
     """
 
-    def __init__(self, model_path: Path) -> None:
+    def __init__(self, model_path: Path, device: torch.device | str = "cpu") -> None:
         import lpips  # takes seconds and brings torchvision; only what measures LPIPS waits for it
 
         state = load_file(str(model_path))
@@ -57,7 +62,9 @@ class PerceptualDistance:
                     f"Expected the LPIPS v0.1 heads of the package lpips in {model_path}, got others in layer {index}. "
                     "Reinstall lpips, or run: faceprivacy models get lpips-alexnet"
                 )
-        self._network = network.requires_grad_(False).eval()
+        with torch.inference_mode(False):
+            self._network = network.to(device).requires_grad_(False).eval()
+        self._device = torch.device(device)
 
     def compute_map(self, original: Picture, changed: Picture) -> NDArray[np.float32]:
         """Compute the difference at every pixel, at full size.
@@ -72,8 +79,42 @@ class PerceptualDistance:
         check_pair(original, changed, np.ones(original.shape[:2], dtype=np.bool_))
         height, width = original.shape[:2]
         with torch.no_grad():
-            values = self._network(_to_tensor(original), _to_tensor(changed))
-        return values[0, 0, :height, :width].numpy()
+            values = self._network(_to_tensor(original).to(self._device), _to_tensor(changed).to(self._device))
+        return values[0, 0, :height, :width].cpu().numpy()
+
+    def compute_differentiable(self, images: Tensor, references: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compute the mean difference of pictures as a function to differentiate.
+
+        Args:
+            images: (B, 3, H, W) float in [0, 1], both sides at least 32; gradients pass to them.
+            references: (B, 3, H, W) in [0, 1]; no gradient.
+            mask: (B, 1, H, W) at least 0, weight of every pixel, not all 0; None weighs all alike.
+
+        Returns:
+            (B,) float32, at least 0, on the device of this network. The value at every pixel is
+            that of `compute_map`.
+
+        Raises:
+            InputError: The shapes differ, or the pictures are too small.
+
+        Deviations: the length of a feature vector is safe to differentiate where all features
+            are 0; the package gives NaN there.
+        """
+        _check_batch(images, references, mask)
+        with torch.no_grad():
+            expected = self._unit_features(references)
+        layers = zip(self._unit_features(images), expected, self._network.lins, strict=True)
+        maps = [_enlarged(head((found - kept) ** 2), images.shape[-2:]) for found, kept, head in layers]
+        values = torch.stack(maps).sum(dim=0).flatten(1)
+        if mask is None:
+            return values.mean(dim=1)
+        weight = mask.to(values).flatten(1)
+        return (weight * values).sum(dim=1) / weight.sum(dim=1)
+
+    def _unit_features(self, images: Tensor) -> list[Tensor]:
+        """Return the features of every layer, scaled to length 1 at every position."""
+        scaled = self._network.scaling_layer(images.to(self._device, torch.float32) * 2.0 - 1.0)
+        return [f * (f.pow(2).sum(dim=1, keepdim=True) + _TINY).rsqrt() for f in self._network.net(scaled)]
 
     def compute(self, original: Picture, changed: Picture, region: Region) -> tuple[float | None, float | None]:
         """Compute the mean difference inside and outside a region.
@@ -115,16 +156,17 @@ class PerceptualDistance:
         return float(np.average(self.compute_map(original, changed), weights=weight))
 
 
-def load_perceptual(search_dirs: Iterable[Path] = ()) -> PerceptualDistance:
+def load_perceptual(search_dirs: Iterable[Path] = (), device: torch.device | str = "cpu") -> PerceptualDistance:
     """Load LPIPS.
 
     Args:
         search_dirs: Folders to search before the default models folder.
+        device: Where it computes.
 
     Raises:
         ModelFileError: The model file is missing or damaged.
     """
-    return PerceptualDistance(weights.find("lpips-alexnet", search_dirs))
+    return PerceptualDistance(weights.find("lpips-alexnet", search_dirs), device)
 
 
 def _backbone(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -138,3 +180,19 @@ def _to_tensor(picture: Picture) -> Tensor:
     missing = [max(0, MIN_SIDE_PX - side) for side in picture.shape[:2]]
     padded = np.pad(picture, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
     return torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 127.5 - 1.0
+
+
+def _enlarged(values: Tensor, size: tuple[int, ...]) -> Tensor:
+    return F.interpolate(values, size, mode="bilinear", align_corners=False)
+
+
+def _check_batch(images: Tensor, references: Tensor, mask: Tensor | None) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or images.shape != references.shape:
+        raise InputError(
+            f"Expected pictures and references of one shape (B, 3, H, W), got {tuple(images.shape)} "
+            f"and {tuple(references.shape)}."
+        )
+    if min(images.shape[-2:]) < MIN_SIDE_PX:
+        raise InputError(f"Expected pictures of at least {MIN_SIDE_PX} pixels on each side, got {tuple(images.shape[-2:])}.")
+    if mask is not None and mask.shape != (len(images), 1, *images.shape[-2:]):
+        raise InputError(f"Expected a mask of shape {(len(images), 1, *images.shape[-2:])}, got {tuple(mask.shape)}.")

@@ -99,6 +99,13 @@ def _call(hook: Callable[[dict[str, Any]], Tensor], denoised: Tensor) -> Tensor:
     return hook({"denoised": denoised, "sigma": levels[:1], "model_options": options})
 
 
+def _anonymization_energy(core: Core, scene: Scene, *, diversity: float) -> Any:
+    build = core("faceprivacy_core.guidance.build")
+    originals = scene.image.permute(0, 3, 1, 2).clone()
+    weights = build.EnergyWeights(1.0, diversity)
+    return build.build_energy(originals, scene.crops, scene.recognizers, weights, floor=-1.0)
+
+
 def _modules(scene: Scene, model: Any, vae: Any) -> list[nn.Module]:
     return [model.model, vae.first_stage_model, *scene.recognizers, scene.encoder.token_head]
 
@@ -124,11 +131,8 @@ def test_hook_moves_the_estimate_by_a_finite_gradient_with_every_kind_of_vae(
 def test_hook_lowers_the_similarity_that_it_differentiates(pack_nodes: dict[str, Any], core: Core, scene: Scene) -> None:
     import torch
 
-    guidance_module, host_module = core("nodes.guidance"), core("nodes._host")
-    energy = guidance_module.anonymization_energy(
-        scene.image.permute(0, 3, 1, 2), scene.crops, scene.recognizers, floor=-1.0, diversity=0.0
-    )
-    decode = host_module.differentiable_decoder(scene.model, scene.vae)
+    energy = _anonymization_energy(core, scene, diversity=0.0)
+    decode = core("nodes._host").differentiable_decoder(scene.model, scene.vae)
     start = scene.vae.encode(scene.image)
     moved = _call(_hook(_guided(pack_nodes, scene, scene.model, scene.vae, strength=0.2, diversity=0.0)), start)
     with torch.no_grad():
@@ -195,7 +199,6 @@ def test_stock_sampler_with_the_hook_equals_the_guided_sampler_of_the_core(
     guided_module, scheduled = core("faceprivacy_core.guidance.guided"), core("faceprivacy_core.embeddings.scheduled")
     face_model = core("faceprivacy_core.builtin.model").load_face_model()
     scene = replace(scene, recognizers=(ProjectionRecognizer(), ProjectionRecognizer("other", seed=1)))
-    image = scene.image.permute(0, 3, 1, 2).clone()
     inversion, _, _ = (
         pack_nodes["FacePrivacy_MsiInversion"].execute(scene.model, scene.vae, scene.encoder, scene.image, False, 20, 5).args
     )
@@ -218,7 +221,7 @@ def test_stock_sampler_with_the_hook_equals_the_guided_sampler_of_the_core(
     )  # fmt: skip
 
     # The core
-    energy = core("nodes.guidance").anonymization_energy(image, scene.crops, scene.recognizers, floor=-1.0, diversity=1.0)
+    energy = _anonymization_energy(core, scene, diversity=1.0)
     guidance = guided_module.EnergyGuidance(
         energy,
         lambda z: ((face_model.autoencoder.decode(z) + 1.0) / 2.0).clamp(0.0, 1.0),
@@ -251,8 +254,7 @@ def test_hook_equals_the_edit_of_the_core_for_the_same_estimate(
     import torch
 
     face_model = core("faceprivacy_core.builtin.model").load_face_model()
-    image = scene.image.permute(0, 3, 1, 2).clone()
-    energy = core("nodes.guidance").anonymization_energy(image, scene.crops, scene.recognizers, floor=-1.0, diversity=1.0)
+    energy = _anonymization_energy(core, scene, diversity=1.0)
     guidance = core("faceprivacy_core.guidance.guided").EnergyGuidance(
         energy,
         lambda z: ((face_model.autoencoder.decode(z) + 1.0) / 2.0).clamp(0.0, 1.0),
