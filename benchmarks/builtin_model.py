@@ -27,7 +27,6 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from faceprivacy_core.anonymize import regeneration_mask  # noqa: E402
 from faceprivacy_core.builtin.model import DEFAULT_FILE, FaceModel, load_face_model  # noqa: E402
 from faceprivacy_core.diffusion.samplers import Background, sample_euler  # noqa: E402
 from faceprivacy_core.diffusion.schedules import ddim_sigmas  # noqa: E402
@@ -38,6 +37,7 @@ from faceprivacy_core.images import crop_faces, crop_landmarks, cut  # noqa: E40
 from faceprivacy_core.masks import MaskSettings, draw_masks  # noqa: E402
 from faceprivacy_core.metrics.fidelity import compute_psnr, compute_ssim  # noqa: E402
 from faceprivacy_core.metrics.perceptual import PerceptualDistance, load_perceptual  # noqa: E402
+from faceprivacy_core.regenerate import regeneration_mask  # noqa: E402
 from faceprivacy_core.rng import seeded_noise  # noqa: E402
 
 GENERATED = ROOT / ".cache" / "generated_faces"

@@ -1,88 +1,39 @@
-"""Anonymise the faces of pictures: crop, regenerate under guidance, paste back.
+"""Anonymise the faces of pictures: everybody, human or machine, sees somebody else.
 
 Source: Diff-Privacy (He et al. 2023, arXiv 2309.05330), anonymisation.
-Deviations: aligned crops instead of the squashed picture; the start level matches the noise
-    added; the background is held at its correct noise level in every step and pasted back
-    exactly; identity is measured on an aligned, antialiased crop by an ensemble.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .builtin.model import FaceModel
-from .diffusion.samplers import Background, sample_euler
-from .diffusion.schedules import ddim_sigmas
-from .embeddings.inversion import ModelIdentity, inversion_of_tokens
-from .embeddings.schedule import anonymise_schedule
-from .embeddings.scheduled import ScheduledDenoiser
 from .errors import InputError
-from .guidance.energies import anonymization_energy
-from .guidance.guided import EnergyGuidance
-from .images import crop_faces, cut, paste_faces
-from .masks import MaskSettings, draw_masks
+from .guidance.build import CombinedEnergy, EnergyWeights, build_energy
 from .protocols import FaceRecognizer, Progress
-from .rng import face_seed, seeded_noise
+from .regenerate import RegenerateResult, RegenerateSettings, regenerate_faces
 from .types import FaceCrops, Faces
 
 
 @dataclass(frozen=True)
-class AnonymizeSettings:
-    """What to do to every face.
+class AnonymizeSettings(RegenerateSettings):
+    """What to do to every face; defaults are the paper's.
 
     Attributes:
-        steps: Steps over the whole noise schedule; `noise` decides how many are run.
-        noise: How far into noise the face is taken, in (0, 1]; the paper has 0.6.
-        switch: Timestep (of 1000) below which the picture's embedding is dropped.
-        strength: Energy guidance; 0 switches it off.
         floor: Similarity to the original below which nothing more is pushed.
         diversity: Weight of the push between variants.
-        variants: Results per face.
-        seed: Every face of an image and every variant gets its own noise from it.
-        mask: Region that is replaced.
     """
 
-    steps: int = 50
-    noise: float = 0.6
-    switch: float = 400.0
-    strength: float = 1.0
     floor: float = 0.0
     diversity: float = 1.0
-    variants: int = 1
-    seed: int = 0
-    mask: MaskSettings = field(default_factory=MaskSettings)
 
     def __post_init__(self) -> None:
-        if self.variants < 1:
-            raise InputError(f"Expected at least one variant, got {self.variants}.")
-        if not 0.0 < self.noise <= 1.0:
-            raise InputError(f"Expected noise above 0 and at most 1, got {self.noise}.")
-        if not 0.0 < self.switch < 1000.0:
-            raise InputError(f"Expected a switch between timesteps 0 and 1000, got {self.switch}.")
-        if self.strength < 0.0 or self.diversity < 0.0:
-            raise InputError(f"Expected strength and diversity >= 0, got {self.strength} and {self.diversity}.")
-
-
-@dataclass(frozen=True, eq=False)
-class AnonymizeResult:
-    """Changed pictures and what was done.
-
-    Attributes:
-        images: (V * B, 3, H, W) in [0, 1], variant by variant.
-        mask: (B, 1, H, W) where pixels were replaced.
-        crops: Placement of the faces.
-        energies: Mean guidance energy at every guided step.
-    """
-
-    images: Tensor
-    mask: Tensor
-    crops: FaceCrops
-    energies: tuple[float, ...]
+        super().__post_init__()
+        if self.diversity < 0.0:
+            raise InputError(f"Expected a diversity >= 0, got {self.diversity}.")
 
 
 def anonymize_faces(
@@ -93,7 +44,7 @@ def anonymize_faces(
     settings: AnonymizeSettings,
     *,
     progress: Progress | None = None,
-) -> AnonymizeResult:
+) -> RegenerateResult:
     """Replace every given face by one of nobody.
 
     Args:
@@ -104,85 +55,11 @@ def anonymize_faces(
         settings: See `AnonymizeSettings`.
         progress: Called after every denoising step.
 
-    Returns:
-        Pictures of the input's size; outside the mask every value is the input's.
-
-    Raises:
-        NoFaceError: No face was given.
-        InputError: A face has too few pixels, or settings are out of range.
-        NumericalError: The guidance left the finite numbers.
-
-    Laws: seed and settings fix every bit; a batch equals its pictures alone; outside the
-        mask nothing changes.
+    Returns, raises, laws: See `regenerate.regenerate_faces`.
     """
-    originals, crops = crop_faces(images, faces, model.resolution)
-    mask = draw_masks(faces, settings.mask)[:, None]
-    results, energies = anonymize_crops(
-        originals, regeneration_mask(cut(mask, crops)), crops, model, recognizers, settings, progress=progress
-    )
-    return AnonymizeResult(paste_faces(images, results, crops, mask), mask, crops, energies)
+    weights = EnergyWeights(push_away=1.0, diversity=settings.diversity)
 
+    def make_energy(originals: Tensor, mask: Tensor, crops: FaceCrops) -> CombinedEnergy:
+        return build_energy(originals, crops, recognizers, weights, floor=settings.floor)
 
-def anonymize_crops(
-    originals: Tensor,
-    mask: Tensor,
-    crops: FaceCrops,
-    model: FaceModel,
-    recognizers: Sequence[FaceRecognizer],
-    settings: AnonymizeSettings,
-    *,
-    progress: Progress | None = None,
-) -> tuple[Tensor, tuple[float, ...]]:
-    """Regenerate aligned crops.
-
-    Args:
-        originals: (N, 3, S, S) crops in [0, 1].
-        mask: (N, 1, S, S), 1 where the crop may change.
-        crops: Placement of the crops.
-        model, recognizers, settings, progress: See `anonymize_faces`.
-
-    Returns:
-        (V * N, 3, S, S) crops in [0, 1] and the mean energy at every guided step.
-    """
-    device = next(model.autoencoder.parameters()).device
-    originals_there = originals.to(device)
-    with torch.no_grad():
-        latent = model.autoencoder.encode(originals_there * 2.0 - 1.0).repeat(settings.variants, 1, 1, 1)
-        tokens = model.encode_tokens(originals_there)
-    inversion = inversion_of_tokens(tokens, model.empty_tokens(), ModelIdentity(model.model_name))
-    noise = seeded_noise(_seeds(crops, settings), tuple(latent.shape[1:])).to(device)
-    schedule = model.denoiser.schedule
-    sigmas = ddim_sigmas(schedule, settings.steps, settings.noise).float()
-    latent_mask = F.max_pool2d(mask, originals.shape[-1] // latent.shape[-1]).to(device)
-    background = Background(latent, noise, latent_mask.repeat(settings.variants, 1, 1, 1))
-    energy = anonymization_energy(originals_there, crops, recognizers, floor=settings.floor, diversity=settings.diversity)
-    guidance = EnergyGuidance(
-        energy,
-        lambda z: ((model.autoencoder.decode(z) + 1.0) / 2.0).clamp(0.0, 1.0),
-        schedule,
-        settings.strength,
-    )
-    denoiser = ScheduledDenoiser(model.denoiser, schedule, inversion, anonymise_schedule(settings.switch))
-    with torch.no_grad():
-        x = sample_euler(
-            denoiser, background.restore(latent + sigmas[0] * noise, float(sigmas[0])), sigmas, None,
-            edit_denoised=guidance, background=background, progress=progress,
-        )  # fmt: skip
-        decoded = (model.autoencoder.decode(x) + 1.0) / 2.0
-    return decoded.clamp(0.0, 1.0).cpu(), tuple(guidance.history)
-
-
-def regeneration_mask(mask: Tensor) -> Tensor:
-    """Widen a soft crop mask (N, 1, S, S) to everything the paste will touch, hard-edged."""
-    margin = mask.shape[-1] // 16
-    return F.max_pool2d((mask > 0).float(), 2 * margin + 1, stride=1, padding=margin)
-
-
-def _seeds(crops: FaceCrops, settings: AnonymizeSettings) -> list[int]:
-    positions: dict[int, int] = {}
-    order = []
-    for crop in crops.items:
-        index = crop.face.image_index
-        order.append(positions.get(index, 0))
-        positions[index] = order[-1] + 1
-    return [face_seed(settings.seed, face, variant) for variant in range(settings.variants) for face in order]
+    return regenerate_faces(images, faces, model, settings, make_energy, progress=progress)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..faceprivacy_core.anonymize import regeneration_mask
 from ..faceprivacy_core.errors import InputError
 from ..faceprivacy_core.images import crop_faces, cut, paste_faces
+from ..faceprivacy_core.regenerate import regeneration_mask
 from ..faceprivacy_core.types import FaceCrops, Faces
 from . import _convert
 from ._types import CropsType, FacesType

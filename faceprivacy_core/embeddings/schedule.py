@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -9,6 +10,10 @@ from ..errors import InputError
 
 TRAIN_STEPS = 1000
 NUM_STAGES = 10
+ANONYMISE_SWITCH = 400.0
+HIDE_SWITCH = 600.0
+
+_RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s+(image|empty)")
 
 
 class Source(str, Enum):
@@ -66,7 +71,7 @@ def stage_of(timestep: float, num_stages: int = NUM_STAGES) -> int:
     return min(int(num_stages * timestep / TRAIN_STEPS), num_stages - 1)
 
 
-def anonymise_schedule(switch: float = 400.0) -> StageSchedule:
+def image_then_empty(switch: float) -> StageSchedule:
     """Picture first, then the empty prompt: layout is kept, the face is the prior's.
 
     Args:
@@ -75,6 +80,39 @@ def anonymise_schedule(switch: float = 400.0) -> StageSchedule:
     return StageSchedule((Rule(TRAIN_STEPS, switch, Source.IMAGE), Rule(switch, 0, Source.EMPTY)))
 
 
+def anonymise_schedule(switch: float = ANONYMISE_SWITCH) -> StageSchedule:
+    """The paper's schedule for anonymising, which starts at timestep 600."""
+    return image_then_empty(switch)
+
+
+def hide_schedule(switch: float = HIDE_SWITCH) -> StageSchedule:
+    """The paper's schedule for hiding the visual identity, which starts at timestep 800."""
+    return image_then_empty(switch)
+
+
 def recover_schedule() -> StageSchedule:
     """The picture's embeddings at every level."""
     return StageSchedule((Rule(TRAIN_STEPS, 0, Source.IMAGE),))
+
+
+def parse_schedule(text: str) -> StageSchedule:
+    """Read a schedule that a person wrote.
+
+    Args:
+        text: Ranges of timesteps from high to low with their source, separated by commas or
+            line ends: "1000-600 image, 600-350 empty, 350-0 image". They start at 1000, end at
+            0, and leave no gap.
+
+    Raises:
+        InputError: A range cannot be read, or ranges leave gaps or overlap.
+    """
+    entries = [entry for entry in re.split(r"[,;\n]", text) if entry.strip()]
+    rules = []
+    for entry in entries:
+        found = _RANGE.fullmatch(entry.strip().lower())
+        if found is None:
+            raise InputError(f"Expected ranges like '1000-600 image' or '600-0 empty', got {entry.strip()!r}.")
+        rules.append(Rule(float(found[1]), float(found[2]), Source(found[3])))
+    if not rules or rules[0].high != TRAIN_STEPS or rules[-1].low != 0:
+        raise InputError(f"Expected ranges from {TRAIN_STEPS} down to 0, such as '1000-400 image, 400-0 empty', got {text!r}.")
+    return StageSchedule(tuple(rules))

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces, regeneration_mask
+from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.errors import InputError, NoFaceError
 from faceprivacy_core.masks import MaskSettings, Region
+from faceprivacy_core.regenerate import regeneration_mask
 from faceprivacy_core.types import Faces
 from tests.support.faces import synthetic_face
 from tests.support.recognizer import ProjectionRecognizer

@@ -188,6 +188,26 @@ def test_adapter_agrees_with_the_diffusers_scheduler(prediction: str):
     torch.testing.assert_close(denoised, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "flow_prediction"])
+def test_adapters_of_perfect_networks_give_the_same_estimate(prediction: str):
+    x0, noise, sigma = torch.randn(3, 4, 8, 12), torch.randn(3, 4, 8, 12), float(SCHEDULE.sigmas[437])
+    alpha = (1.0 + sigma**2) ** -0.5
+    outputs = {
+        "epsilon": (noise, 437.0, alpha),
+        "v_prediction": (alpha * noise - alpha * sigma * x0, 437.0, alpha),
+        "flow_prediction": (noise - x0, 1000.0 * sigma / (1.0 + sigma), 1.0 / (1.0 + sigma)),
+    }
+    output, timestep, scale = outputs[prediction]
+
+    def perfect(sample: torch.Tensor, t: torch.Tensor, cond: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+        torch.testing.assert_close(sample, scale * (x0 + sigma * noise))
+        torch.testing.assert_close(t.float(), torch.full((3,), timestep))
+        return (output,)
+
+    denoised = DiffusersDenoiser(perfect, SCHEDULE, prediction)(x0 + sigma * noise, sigma, torch.zeros(1, 1, 1))
+    torch.testing.assert_close(denoised, x0, rtol=1e-4, atol=1e-4)
+
+
 def test_adapter_refuses_other_predictions():
-    with pytest.raises(UnsupportedModelError, match="flow"):
-        DiffusersDenoiser(tiny_unet(), SCHEDULE, "flow")
+    with pytest.raises(UnsupportedModelError, match="sample"):
+        DiffusersDenoiser(tiny_unet(), SCHEDULE, "sample")

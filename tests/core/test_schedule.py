@@ -8,6 +8,8 @@ from faceprivacy_core.embeddings.schedule import (
     Source,
     StageSchedule,
     anonymise_schedule,
+    hide_schedule,
+    parse_schedule,
     recover_schedule,
     stage_of,
 )
@@ -24,6 +26,39 @@ def test_anonymise_uses_the_picture_for_ten_steps_and_the_empty_prompt_for_twent
     sources = [anonymise_schedule().source_at(t) for t in steps]
     assert sources == [Source.IMAGE] * 10 + [Source.EMPTY] * 20
     assert [stage_of(t) for t in steps[:10]] == [5] * 5 + [4] * 5
+
+
+def test_hide_uses_the_picture_for_twenty_steps_and_the_empty_prompt_for_sixty():
+    steps = ddim_timesteps(100)[:80].flip(0).tolist()
+    sources = [hide_schedule().source_at(t) for t in steps]
+    assert sources == [Source.IMAGE] * 20 + [Source.EMPTY] * 60
+    assert [stage_of(t) for t in steps[:20]] == [7] * 10 + [6] * 10
+
+
+def test_a_schedule_can_be_written_by_hand():
+    expected = StageSchedule((Rule(1000, 600, Source.IMAGE), Rule(600, 350, Source.EMPTY), Rule(350, 0, Source.IMAGE)))
+    assert parse_schedule("1000-600 image, 600-350 empty\n 350 - 0 Image,") == expected
+    assert parse_schedule("1000-400 image, 400-0 empty") == anonymise_schedule()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "down to 0"),
+        ("1000-0", "ranges like"),
+        ("1000-0 picture", "ranges like"),
+        ("900-0 image", "down to 0"),
+        ("1000-10 image", "down to 0"),
+        ("1000-500 image, 400-0 empty", "gap"),
+        ("1000-300 image, 400-0 empty", "gap"),
+        ("1000-1000 image, 1000-0 empty", "low"),
+        ("2000-0 image", "down to 0"),
+        ("-1000-0 image", "ranges like"),
+    ],
+)
+def test_a_badly_written_schedule_is_refused(text: str, reason: str):
+    with pytest.raises(InputError, match=reason):
+        parse_schedule(text)
 
 
 def test_the_switch_itself_belongs_to_the_picture():

@@ -17,6 +17,7 @@ class Prediction(str, Enum):
 
     EPSILON = "epsilon"
     V = "v_prediction"
+    FLOW = "flow_prediction"
 
 
 class ConditionalUNet(Protocol):
@@ -33,7 +34,7 @@ class DiffusersDenoiser:
     Args:
         unet: Network with the call signature of `UNet2DConditionModel`.
         schedule: Noise levels it was trained on.
-        prediction: `epsilon` or `v_prediction`, as in the scheduler's `prediction_type`.
+        prediction: `epsilon`, `v_prediction` or `flow_prediction`, as in the scheduler's `prediction_type`.
 
     Attributes:
         evaluations: Network calls so far, one for each call of the adapter.
@@ -41,8 +42,10 @@ class DiffusersDenoiser:
     Raises:
         UnsupportedModelError: Another prediction type.
 
-    Notation: sigma is sqrt((1 - abar) / abar); c_in = 1 / sqrt(1 + sigma^2).
-    Source: Karras et al. (2022), table 1, column VP; Salimans & Ho (2022) for v.
+    Notation: sigma is sqrt((1 - abar) / abar); c_in = 1 / sqrt(1 + sigma^2). A flow mixes
+        z = (1 - s) x0 + s noise, so sigma = s / (1 - s), and z = x / (1 + sigma).
+    Source: Karras et al. (2022), table 1, column VP; Salimans & Ho (2022) for v; Liu et al.
+        (2023), rectified flow, whose network predicts noise - x0.
     """
 
     def __init__(self, unet: ConditionalUNet, schedule: NoiseSchedule, prediction: str = Prediction.EPSILON.value) -> None:
@@ -60,9 +63,13 @@ class DiffusersDenoiser:
         self.evaluations += 1
         sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
         level = sigma.view(-1, 1, 1, 1)
+        cond = cond.expand(x.shape[0], -1, -1) if cond.shape[0] == 1 else cond
+        if self.prediction is Prediction.FLOW:
+            z, s = x / (1.0 + level), sigma / (1.0 + sigma)
+            velocity = self.unet(z, len(self.schedule) * s, cond, return_dict=False)[0]
+            return z - s.view(-1, 1, 1, 1) * velocity
         c_in = (1.0 + level**2).rsqrt()
         timestep = self.schedule.timestep(sigma)
-        cond = cond.expand(x.shape[0], -1, -1) if cond.shape[0] == 1 else cond
         output = self.unet(x * c_in, timestep, cond, return_dict=False)[0]
         if self.prediction is Prediction.EPSILON:
             return x - level * output

@@ -1,0 +1,248 @@
+"""Diff-Privacy complete: hiding, anonymising with several variants, recovery; on faces of nobody.
+
+    python benchmarks/diff_privacy.py --out output/diff_privacy [--count 64] [--tasks hide anonymise recover] [--part 0/1]
+
+Generated faces (see `calibrate_recognizers.py`), 384 x 384 pixels, the largest face of each. Looks
+(LPIPS) are compared on the crop at the model's own size, inside the mask, beside what the
+autoencoder alone changes. Recognisers that the methods were guided by and held-out ones are
+reported apart. Goes on where it was stopped, several parts can run side by side; writes a table
+(Markdown), every figure (JSON lines) and grids of pictures to look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
+from faceprivacy_core.builtin.model import load_face_model
+from faceprivacy_core.embeddings.inversion import FaceInversion
+from faceprivacy_core.faces.detect import load_detector
+from faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
+from faceprivacy_core.faces.select import Selection, Which, detect_faces
+from faceprivacy_core.hide import HideSettings, hide_faces
+from faceprivacy_core.images import crop_faces, cut, paste_faces
+from faceprivacy_core.masks import MaskSettings, draw_masks
+from faceprivacy_core.metrics.fidelity import compute_psnr
+from faceprivacy_core.metrics.perceptual import load_perceptual
+from faceprivacy_core.metrics.similarity import cut_window
+from faceprivacy_core.recover import invert_faces, recover_crops
+from faceprivacy_core.types import Faces
+
+ROOT = Path(__file__).parents[1]
+GENERATED = ROOT / ".cache" / "generated_faces"
+SIDE, TILE, VARIANTS = 384, 128, 4
+FMR = 1e-3
+Row = dict[str, Any]
+
+
+class Scene:
+    """One picture with its largest face."""
+
+    def __init__(self, bench: Bench, path: Path) -> None:
+        with Image.open(path) as opened:
+            pixels = np.asarray(opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+        self.faces: Faces = detect_faces([pixels], bench.detector, Selection(Which.LARGEST))
+        self.image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255.0
+        self.mask = draw_masks(self.faces, MaskSettings())[:, None]
+        self.crop, self.crops = crop_faces(self.image, self.faces, bench.model.resolution)
+        self.landmarks = self.faces.items[0].landmarks5
+
+    def pasted(self, crop: torch.Tensor) -> torch.Tensor:
+        return paste_faces(self.image, crop, self.crops, self.mask)
+
+
+class Bench:
+    """Everything that is loaded once."""
+
+    def __init__(self) -> None:
+        self.detector, self.model, self.perceptual = load_detector(), load_face_model(), load_perceptual()
+        self.seen, self.held_out = load_ensemble(DEFAULT_SURROGATES), load_ensemble(DEFAULT_HELD_OUT)
+        self.recognizers = (*self.seen, *self.held_out)
+
+    def see(self, scene: Scene, image: torch.Tensor) -> Row:
+        """Say what recognisers, the detector and LPIPS make of a picture (1, 3, H, W)."""
+        pixels = to_pixels(image)
+        centre = scene.landmarks.mean(axis=0)
+        near = sorted(
+            self.detector.detect(pixels), key=lambda face: float(np.linalg.norm(face.landmarks5.mean(axis=0) - centre))
+        )[:1]
+        points = near[0].landmarks5 if near else scene.landmarks
+        window, size = cut_window(pixels, points), np.linalg.norm(scene.landmarks[:2].mean(0) - scene.landmarks[3:].mean(0))
+        changed, mask = (cut(part, scene.crops) for part in (image, scene.mask))
+        with torch.no_grad():
+            return {
+                "detected": bool(near),
+                "landmarks": float(np.linalg.norm(points - scene.landmarks, axis=1).mean() / size),
+                "lpips": float(self.perceptual.compute_differentiable(changed, scene.crop, mask)[0]),
+                "embedding": {r.name: r.embed(window.images, window.landmarks5.float())[0].tolist() for r in self.recognizers},
+            }
+
+    def round_trip(self, scene: Scene) -> torch.Tensor:
+        """Return the picture with its face as the autoencoder alone gives it back."""
+        autoencoder = self.model.autoencoder
+        with torch.no_grad():
+            decoded = (autoencoder.decode(autoencoder.encode(scene.crop * 2.0 - 1.0)) + 1.0) / 2.0
+        return scene.pasted(decoded.clamp(0.0, 1.0))
+
+
+def hide(bench: Bench, scene: Scene, before: Scene) -> Row:
+    """Hide the visual identity, with and without the energy, and without the energy of looks."""
+    row = {"original": bench.see(scene, scene.image), "autoencoder": bench.see(scene, bench.round_trip(scene))}
+    ways = {
+        "hidden": HideSettings(),
+        "no look energy": HideSettings(look_different=0.0),
+        "no energy": HideSettings(strength=0.0),
+    }
+    tiles = [scene.crop]
+    for name, settings in ways.items():
+        started = time.perf_counter()
+        result = hide_faces(scene.image, scene.faces, bench.model, bench.seen, settings, perceptual=lambda: bench.perceptual)
+        row[name] = bench.see(scene, result.images) | {"seconds": time.perf_counter() - started}
+        tiles.append(cut(result.images, scene.crops))
+    return row | {"tiles": to_tiles(tiles)}
+
+
+def anonymise(bench: Bench, scene: Scene, before: Scene) -> Row:
+    """Draw four variants, with and without the push between them."""
+    row: Row = {"original": bench.see(scene, scene.image)}
+    tiles = [scene.crop]
+    for name, diversity in (("diverse", 1.0), ("not diverse", 0.0)):
+        started = time.perf_counter()
+        settings = AnonymizeSettings(variants=VARIANTS, diversity=diversity)
+        images = anonymize_faces(scene.image, scene.faces, bench.model, bench.seen, settings).images
+        row[name] = {
+            "variants": [bench.see(scene, image[None]) for image in images],
+            "seconds": time.perf_counter() - started,
+        }
+        tiles += [cut(image[None], scene.crops) for image in images]
+    return row | {"tiles": to_tiles(tiles)}
+
+
+def recover(bench: Bench, scene: Scene, before: Scene) -> Row:
+    """Recover with the right inversion, with another face's embeddings, and with another's noise."""
+    started = time.perf_counter()
+    mine, other = (invert_faces(s.image, s.faces, bench.model) for s in (scene, before))
+    row: Row = {"seconds": (time.perf_counter() - started) / 2, "residual": mine.noise.residual if mine.noise else None}
+    ways = {
+        "right": mine,
+        "other embeddings": with_parts(mine, stages_of=other),
+        "other noise": with_parts(mine, noise_of=other),
+        "both other": with_parts(mine, stages_of=other, noise_of=other),
+    }
+    row["original"], bound = bench.see(scene, scene.image), bench.round_trip(scene)
+    inside = scene.mask[0, 0].numpy() > 0.5
+    row["autoencoder"] = bench.see(scene, bound) | {"psnr": compute_psnr(to_pixels(scene.image), to_pixels(bound), inside)}
+    tiles = [scene.crop, cut(bound, scene.crops)]
+    for name, inversion in ways.items():
+        image = scene.pasted(recover_crops(inversion, bench.model))
+        row[name] = bench.see(scene, image) | {"psnr": compute_psnr(to_pixels(scene.image), to_pixels(image), inside)}
+        tiles.append(cut(image, scene.crops))
+    return row | {"tiles": to_tiles(tiles)}
+
+
+TASKS: dict[str, Callable[[Bench, Scene, Scene], Row]] = {"hide": hide, "anonymise": anonymise, "recover": recover}
+
+
+def with_parts(
+    mine: FaceInversion, *, stages_of: FaceInversion | None = None, noise_of: FaceInversion | None = None
+) -> FaceInversion:
+    """Exchange the embeddings or the noise map of an inversion."""
+    mine = mine if stages_of is None else replace(mine, stages=stages_of.stages, tokens=stages_of.tokens)
+    return mine if noise_of is None else replace(mine, noise=noise_of.noise)
+
+
+def to_pixels(image: torch.Tensor) -> np.ndarray:
+    return (image[0] * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def to_tiles(crops: list[torch.Tensor]) -> list[Any]:
+    sized = [torch.nn.functional.interpolate(crop, (TILE, TILE), mode="area") for crop in crops]
+    return [to_pixels(crop).tolist() for crop in sized]
+
+
+def similarities(row: Row, seen: Row, name: str) -> float:
+    return float(np.dot(row["original"]["embedding"][name], seen["embedding"][name]))
+
+
+def summarise(task: str, rows: list[Row], bench: Bench) -> str:
+    """Lay the figures of one task out in Markdown."""
+    ways = [key for key, value in rows[0].items() if isinstance(value, dict) and key != "original"]
+    lines = [f"{task}, {len(rows)} faces", "", "| | " + " | ".join(ways) + " |", "|---" * (len(ways) + 1) + "|"]
+
+    def line(title: str, value: Callable[[list[Row]], str]) -> None:
+        cells = [value([pair for row in rows for pair in seen_of(row, way)]) for way in ways]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+
+    def seen_of(row: Row, way: str) -> list[Row]:
+        results = row[way].get("variants", [row[way]])
+        return [result | {"original": row["original"]} for result in results]
+
+    for recognizer in bench.recognizers:
+        role = "guided" if recognizer in bench.seen else "held out"
+        threshold = recognizer.thresholds[FMR]
+
+        def alike(results: list[Row], name: str = recognizer.name, threshold: float = threshold) -> str:
+            found = [similarities(result, result, name) for result in results]
+            return f"{np.mean(found):.2f}, {sum(s > threshold for s in found)} of {len(found)}"
+
+        line(f"{recognizer.name} ({role}): similarity, recognised", alike)
+    line("LPIPS to the original", lambda r: f"{np.mean([x['lpips'] for x in r]):.3f}")
+    line("face detected", lambda r: f"{100 * np.mean([x['detected'] for x in r]):.0f} %")
+    line("landmarks moved, of the eye-mouth distance", lambda r: f"{np.mean([x['landmarks'] for x in r]):.3f}")
+    if "psnr" in rows[0][ways[0]]:
+        line("PSNR", lambda r: f"{np.mean([x['psnr'] for x in r]):.2f} dB")
+    if "variants" in rows[0][ways[0]]:
+        for recognizer in bench.recognizers:
+            cells = [f"{np.mean([pairwise(row[way]['variants'], recognizer.name) for row in rows]):.3f}" for way in ways]
+            lines.append(f"| {recognizer.name}: similarity among the {VARIANTS} | " + " | ".join(cells) + " |")
+    seconds = [f"{np.mean([row[way]['seconds'] for row in rows]):.1f}" if "seconds" in rows[0][way] else "-" for way in ways]
+    return "\n".join([*lines, "| seconds a face | " + " | ".join(seconds) + " |"])
+
+
+def pairwise(variants: list[Row], name: str) -> float:
+    vectors = [variant["embedding"][name] for variant in variants]
+    return float(np.mean([np.dot(a, b) for a, b in itertools.combinations(vectors, 2)]))
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "output" / "diff_privacy")
+    parser.add_argument("--count", type=int, default=64)
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--part", default="0/1", help="which of several parts, for example 0/2 and 1/2")
+    options = parser.parse_args()
+    part, parts = (int(number) for number in options.part.split("/"))
+    options.out.mkdir(parents=True, exist_ok=True)
+    paths = sorted(GENERATED.glob("*.jpg"))[: options.count]
+    bench, tables = Bench(), []
+    for task in options.tasks:
+        log = options.out / f"{task}{part}of{parts}.jsonl"
+        done = {json.loads(line)["picture"] for line in log.read_text().splitlines()} if log.exists() else set()
+        for index in range(part, len(paths), parts):
+            if paths[index].name not in done:
+                row = TASKS[task](bench, Scene(bench, paths[index]), Scene(bench, paths[index - 1]))
+                with log.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps({"picture": paths[index].name} | row) + "\n")
+        everything = [json.loads(line) for file in sorted(options.out.glob(f"{task}*.jsonl")) for line in file.open()]
+        grid = [np.concatenate([np.array(tile, np.uint8) for tile in row["tiles"]]) for row in everything[:12]]
+        Image.fromarray(np.concatenate(grid, axis=1)).save(options.out / f"{task}.png")
+        tables.append(summarise(task, everything, bench))
+    text = "\n\n".join(tables)
+    (options.out / "diff_privacy.md").write_text(text + "\n", encoding="utf-8")
+    print(text)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Hide the visual identity of faces: people see somebody else, recognisers the same person.
+
+Source: Diff-Privacy (He et al. 2023, arXiv 2309.05330), visual identity information hiding.
+Deviations: result and original are aligned alike (released: whole frame against aligned
+    crop); an ensemble instead of one network, with a ceiling beyond which nothing is gained; a
+    perceptual energy pushes the looks away (released: noise alone does); 50 steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .builtin.model import FaceModel
+from .embeddings.schedule import HIDE_SWITCH
+from .errors import InputError
+from .guidance.appearance import LOOK_TARGET, PerceptualNetwork
+from .guidance.build import CombinedEnergy, EnergyWeights, build_energy
+from .protocols import FaceRecognizer, Progress
+from .regenerate import RegenerateResult, RegenerateSettings, regenerate_faces
+from .types import FaceCrops, Faces
+
+
+@dataclass(frozen=True)
+class HideSettings(RegenerateSettings):
+    """What to do to every face; noise and switch are the paper's.
+
+    Attributes:
+        look_different: Weight of the push away from the looks of the original; 0 is the paper.
+        look_target: Perceptual distance beyond which nothing is pushed.
+        ceiling: Similarity to the original, for recognisers, beyond which nothing is pulled.
+    """
+
+    noise: float = 0.8
+    switch: float = HIDE_SWITCH
+    look_different: float = 1.0
+    look_target: float = LOOK_TARGET
+    ceiling: float = 0.7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.look_different < 0.0 or self.look_target <= 0.0:
+            raise InputError(
+                f"Expected a look weight >= 0 and a look target above 0, got {self.look_different} and {self.look_target}."
+            )
+        if not -1.0 < self.ceiling <= 1.0:
+            raise InputError(f"Expected a ceiling above -1 and at most 1, got {self.ceiling}.")
+
+
+def hide_faces(
+    images: Tensor,
+    faces: Faces,
+    model: FaceModel,
+    recognizers: Sequence[FaceRecognizer],
+    settings: HideSettings,
+    *,
+    perceptual: Callable[[], PerceptualNetwork] | None = None,
+    progress: Progress | None = None,
+) -> RegenerateResult:
+    """Replace the looks of every given face and keep its identity for recognisers.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1] on the CPU. Not modified.
+        faces: Faces to replace; at least one.
+        model: The built-in face model, on any device.
+        recognizers: Differentiable recognisers that shall go on recognising the person.
+        settings: See `HideSettings`.
+        perceptual: Loads the perceptual network; needed unless `look_different` is 0.
+        progress: Called after every denoising step.
+
+    Returns, raises, laws: See `regenerate.regenerate_faces`.
+    """
+    weights = EnergyWeights(0.0, 0.0, keep_identity=1.0, look_different=settings.look_different)
+
+    def make_energy(originals: Tensor, mask: Tensor, crops: FaceCrops) -> CombinedEnergy:
+        return build_energy(
+            originals, crops, recognizers, weights, ceiling=settings.ceiling, look_target=settings.look_target,
+            perceptual=perceptual, mask=mask,
+        )  # fmt: skip
+
+    return regenerate_faces(images, faces, model, settings, make_energy, progress=progress)

@@ -1,0 +1,116 @@
+"""Hiding the visual identity: recognisers go on seeing the person, people do not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from faceprivacy_core.builtin.model import FaceModel, load_face_model
+from faceprivacy_core.errors import InputError, NoFaceError
+from faceprivacy_core.hide import HideSettings, hide_faces
+from faceprivacy_core.images import crop_faces
+from faceprivacy_core.regenerate import RegenerateResult
+from faceprivacy_core.types import Faces
+from tests.support.faces import synthetic_face
+from tests.support.recognizer import ProjectionRecognizer
+
+RECOGNIZERS = (ProjectionRecognizer("a", 0), ProjectionRecognizer("b", 1))
+QUICK = {"steps": 10}
+FULL = {"ceiling": 1.0}
+
+
+class FineDifference:
+    """Mean absolute difference of the fine detail, which the toy recognisers do not see."""
+
+    def compute_differentiable(self, images: Tensor, references: Tensor, mask: Tensor | None = None) -> Tensor:
+        fine = [x - F.avg_pool2d(x, 9, 1, 4) for x in (images, references)]
+        weight = torch.ones_like(images[:, :1]) if mask is None else mask
+        return ((fine[0] - fine[1]).abs() * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+
+
+@pytest.fixture(scope="module")
+def model() -> FaceModel:
+    return load_face_model()
+
+
+def pictures() -> Tensor:
+    coarse = torch.rand(1, 3, 12, 16, generator=torch.Generator().manual_seed(5))
+    return F.interpolate(coarse, (180, 240), mode="bilinear").round(decimals=3)
+
+
+FACES = Faces((synthetic_face(110, 90, 130),), 1, 180, 240)
+
+
+def run(model: FaceModel, **settings: object) -> RegenerateResult:
+    chosen = HideSettings(**({"look_target": 0.5} | QUICK | settings))
+    return hide_faces(pictures(), FACES, model, RECOGNIZERS, chosen, perceptual=FineDifference)
+
+
+def similarity(model: FaceModel, result: RegenerateResult) -> float:
+    crops = [crop_faces(images, FACES, model.resolution)[0] for images in (pictures(), result.images)]
+    seen = [[recognizer.embed(crop, torch.zeros(1, 5, 2)) for recognizer in RECOGNIZERS] for crop in crops]
+    return sum(float((a * b).sum()) for a, b in zip(*seen, strict=True)) / len(RECOGNIZERS)
+
+
+def test_the_paper_s_levels_are_the_defaults():
+    settings = HideSettings()
+    assert (settings.noise, settings.switch) == (0.8, 600.0)
+
+
+def test_recognisers_see_the_person_only_with_the_energy(model: FaceModel):
+    with_energy = similarity(model, run(model, look_different=0.0, **FULL))
+    without = similarity(model, run(model, strength=0.0))
+    assert 1.0 - with_energy < 0.5 * (1.0 - without)
+
+
+def test_the_looks_are_pushed_away(model: FaceModel):
+    def looks(result: RegenerateResult) -> float:
+        return float(FineDifference().compute_differentiable(result.images, pictures(), result.mask)[0])
+
+    assert looks(run(model, look_different=5.0, **FULL)) > 1.1 * looks(run(model, look_different=0.0, **FULL))
+
+
+def test_outside_the_mask_nothing_changes_and_inside_it_does(model: FaceModel):
+    result = run(model)
+    outside = (result.mask == 0).expand_as(result.images)
+    assert torch.equal(result.images[outside], pictures()[outside])
+    inside = (result.mask > 0.9).expand_as(result.images)
+    assert float((result.images[inside] - pictures()[inside]).abs().mean()) > 0.02
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(model: FaceModel):
+    assert torch.equal(run(model, seed=3).images, run(model, seed=3).images)
+    assert not torch.equal(run(model, seed=3).images, run(model, seed=4).images)
+
+
+def test_beyond_the_ceiling_nothing_is_pulled(model: FaceModel):
+    free, reached = run(model, strength=0.0), run(model, look_different=0.0, ceiling=-0.99)
+    assert torch.equal(free.images, reached.images)
+    assert set(reached.energies) == {0.0}
+
+
+def test_the_network_is_called_once_per_step(model: FaceModel):
+    before = model.denoiser.evaluations
+    assert len(run(model).energies) == model.denoiser.evaluations - before == 8
+
+
+def test_the_perceptual_network_is_loaded_only_when_it_counts(model: FaceModel):
+    chosen = HideSettings(**QUICK, look_different=0.0)
+    hide_faces(pictures(), FACES, model, RECOGNIZERS, chosen, perceptual=None)
+    with pytest.raises(InputError, match="perceptual"):
+        hide_faces(pictures(), FACES, model, RECOGNIZERS, HideSettings(**QUICK), perceptual=None)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"look_different": -1.0}, {"look_target": 0.0}, {"ceiling": 1.1}, {"ceiling": -1.0}, {"noise": 0.0}]
+)
+def test_impossible_settings_are_refused(settings: dict[str, float]):
+    with pytest.raises(InputError, match="Expected"):
+        HideSettings(**settings)
+
+
+def test_a_picture_without_a_face_is_refused(model: FaceModel):
+    with pytest.raises(NoFaceError):
+        hide_faces(pictures(), Faces((), 1, 180, 240), model, RECOGNIZERS, HideSettings(), perceptual=FineDifference)
