@@ -10,6 +10,7 @@ from .evaluate import PrivacyReport
 from .faces import FaceMask, LoadFaceRecognizers
 from .guidance import EnergyGuidance
 from .inversion import MsiInversion
+from .inversion_files import LoadInversion, SaveInversion
 from .keyed import KeyedDecrypt, KeyedEncrypt, LoadPrivacyKey
 from .keyed_files import LoadKeyedImage, SaveKeyedImage
 from .schedule import EmbeddingSchedule
@@ -29,6 +30,8 @@ NODES: list[type[io.ComfyNode]] = [
     KeyedDecrypt,
     SaveKeyedImage,
     LoadKeyedImage,
+    SaveInversion,
+    LoadInversion,
 ]
 
 

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import comfy.model_patcher
 import comfy.sample
 import comfy.samplers
 import comfy.sd
-import comfy.utils
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..faceprivacy_core.builtin.autoencoder import FaceAutoencoder
 from ..faceprivacy_core.diffusion.schedules import ddim_sigmas
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
-from ..faceprivacy_core.fingerprints import fingerprint, named_weights
+from ..faceprivacy_core.fingerprints import fingerprint
 from ..faceprivacy_core.keyed.models import Job
 from . import _host
+from ._host_fingerprints import (
+    flatten,
+    hashed_tensors,
+    plain_builtin_tensors,
+    unrepeatable_parts,
+    vae_fingerprint,
+    vae_tensors,
+)
 
-UNET = "diffusion_model."
 VAE_FACTOR = 8
-HARMLESS_PATCHES = {"model_sampling", "latent_format", "manual_cast_dtype"}
-"""Object patches that are part of the fingerprint, or that this module sets itself."""
-ATTACHMENTS = {
-    "weight_wrapper_patches", "injections", "wrappers", "callbacks", "hook_patches", "forced_hooks", "additional_models",
-}  # fmt: skip
-"""Attributes of the host's ModelPatcher through which other nodes change what a model computes."""
-
-NamedTensors = list[tuple[str, Tensor]]
-_weight_hashes: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 @contextlib.contextmanager
@@ -90,7 +85,6 @@ class HostKeyedModel:
                 model.set_model_compute_dtype(torch.float32)
         self._model, self._positive = model, positive
         self._vae = _host.ExactVae(model, vae)
-        self._source = vae.first_stage_model
 
     def encode(self, crops: Tensor) -> Tensor:
         _host.check_interrupted()
@@ -139,39 +133,19 @@ class HostKeyedModel:
         positive = self._condition()
         if len(positive) == 1 and not positive[0][1]:
             return fingerprint([("condition", positive[0][0])])  # as the core does it
-        return fingerprint(_flatten("condition", positive))
+        return fingerprint(flatten("condition", positive))
 
     @cached_property
     def _vae_fingerprint(self) -> str:
-        tensors = self._vae_tensors()
-        probe = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(-1, self._vae.latent_format.latent_channels, -1, -1)
-        scaled = self._vae.latent_format.process_in(probe)
-        if not torch.equal(scaled, probe):
-            tensors.append(("latent format", scaled))
-        return fingerprint(tensors)
+        return vae_fingerprint(self._vae.network, self._vae.latent_format)
 
     @cached_property
     def _model_fingerprint(self) -> str:
         _check_repeatable(self._model)
-        weights = self._model.get_key_patches(UNET)
-        patches = [item for name in sorted(weights) for item in _flatten(name, list(weights[name][1:]))]
-        changed = self._model.object_patches.keys() & (HARMLESS_PATCHES - {"manual_cast_dtype"})
-        if self._is_builtin and not self._model.patches and not changed:
-            return fingerprint([*self._vae_tensors(), *_diffusers_names(self._model, weights)])
-        if self._model.model not in _weight_hashes:
-            _weight_hashes[self._model.model] = fingerprint((name, _portable(weights[name][0][0])) for name in sorted(weights))
-        sampling = self._model.get_model_object("model_sampling")
-        kind = " ".join(parent.__name__ for parent in type(sampling).__mro__[1:])  # what is predicted, on which levels
-        hashes = f"{self._vae_fingerprint} {_weight_hashes[self._model.model]} {kind}"
-        return fingerprint([(hashes, self._schedule.sigmas), *patches])
-
-    @property
-    def _is_builtin(self) -> bool:
-        return isinstance(self._source, FaceAutoencoder)
-
-    def _vae_tensors(self) -> NamedTensors:
-        weights = named_weights(self._vae.network)
-        return weights if self._is_builtin else [(name, _portable(weight)) for name, weight in weights]
+        plain = plain_builtin_tensors(self._model, self._vae.network)
+        if plain is not None:
+            return fingerprint([*vae_tensors(self._vae.network), *plain])
+        return fingerprint(hashed_tensors(self._model, self._schedule.sigmas, self._vae_fingerprint))
 
     def _condition(self) -> list[Any]:
         if not self._positive:
@@ -184,48 +158,9 @@ class HostKeyedModel:
 
 def _check_repeatable(model: comfy.model_patcher.ModelPatcher) -> None:
     """Refuse a model whose steps depend on more than weights, noise levels and condition."""
-    attached = {name: value for name, value in vars(model).items() if name in ATTACHMENTS}
-    found = _filled(model.model_options) + _filled(attached) + sorted(model.object_patches.keys() - HARMLESS_PATCHES)
+    found = unrepeatable_parts(model)
     if found:
         raise UnsupportedModelError(
             "Expected a MODEL without guidance and without patches other than LoRA, since decrypting must repeat every step, "
             f"got one with {', '.join(found)}. Connect the MODEL as its loader gives it, or use mode latent or exact."
         )
-
-
-def _filled(entries: Mapping[str, Any]) -> list[str]:
-    """Return the names under which there is something, at any depth."""
-
-    def holds(value: Any) -> bool:
-        return any(map(holds, value.values())) if isinstance(value, Mapping) else bool(value)
-
-    return sorted(name for name, value in entries.items() if holds(value))
-
-
-def _flatten(name: str, value: Any) -> NamedTensors:
-    """List all tensors in a nest of containers; numbers and texts go into the names."""
-    if isinstance(value, Tensor):
-        return [(name, value)]
-    if value is None or isinstance(value, bool | int | float | str):
-        return [(f"{name}={value!r}", torch.empty(0))]
-    if isinstance(value, Mapping):
-        return [item for key in sorted(value) for item in _flatten(f"{name}.{key}", value[key])]
-    if isinstance(value, list | tuple):
-        return [item for index, entry in enumerate(value) for item in _flatten(f"{name}[{index} of {len(value)}]", entry)]
-    if hasattr(value, "weights"):  # a LoRA of any kind
-        return _flatten(f"{name}:{type(value).__name__}", value.weights)
-    raise UnsupportedModelError(
-        f"Expected a MODEL and CONDITIONING that decrypting can repeat, got one with {type(value).__name__}. Use a plain "
-        "prompt without ControlNet, or mode latent or exact."
-    )
-
-
-def _portable(weight: Tensor) -> Tensor:
-    """Round a weight to what stays the same on every machine: hosts load one file as fp32, fp16 or bf16."""
-    return weight.to(torch.bfloat16)
-
-
-def _diffusers_names(model: comfy.model_patcher.ModelPatcher, weights: Mapping[str, Any]) -> NamedTensors:
-    """Return the weights under the names of diffusers, as the core knows them."""
-    names = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
-    return sorted((ours, weights[UNET + theirs][0][0].float()) for ours, theirs in names.items() if UNET + theirs in weights)

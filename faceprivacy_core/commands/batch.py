@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from ..anonymize import AnonymizeSettings, anonymize_faces
 from ..builtin.model import FaceModel, load_face_model
 from ..errors import InputError, NoFaceError
 from ..faces.detect import load_detector
@@ -23,8 +22,12 @@ from ..faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensem
 from ..faces.select import Selection, detect_faces
 from ..metrics.perceptual import PerceptualDistance, load_perceptual
 from ..metrics.report import compute_report
-from ..protocols import FaceDetector, FaceRecognizer
+from ..protocols import FaceDetector, FaceRecognizer, Progress
+from ..recover import invert_faces
+from ..regenerate import RegenerateResult
+from ..types import Faces
 from .console import say
+from .inversion_options import InversionChoice, write_inversion
 from .pictures import read_picture
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -40,6 +43,10 @@ class Tools:
     seen: tuple[FaceRecognizer, ...]
     held_out: tuple[FaceRecognizer, ...]
     perceptual: PerceptualDistance
+
+
+Method = Callable[[torch.Tensor, Faces, Tools, Progress], RegenerateResult]
+"""Receives a picture (1, 3, H, W) in [0, 1] and its faces, returns it with protected faces."""
 
 
 def list_pictures(inputs: Sequence[Path]) -> list[Path]:
@@ -94,8 +101,21 @@ def check_device(device: str) -> None:
         raise InputError(f"Expected a device torch can use, got {device!r} ({error}).") from error
 
 
-def anonymize_file(path: Path, out: Path, tools: Tools, settings: AnonymizeSettings, selection: Selection) -> dict[str, Any]:
-    """Anonymise one picture and write it with its report; nothing is written on failure.
+def protect_file(
+    path: Path,
+    out: Path,
+    tools: Tools,
+    method: Method,
+    selection: Selection,
+    saving: InversionChoice | None = None,
+) -> dict[str, Any]:
+    """Protect one picture and write it with its report; nothing is written on failure.
+
+    Args:
+        path: The picture.
+        out: Folder for the results.
+        tools, method, selection: What to do, and with what.
+        saving: How to save what brings the faces back; None does not.
 
     Returns:
         The report, as written.
@@ -111,7 +131,8 @@ def anonymize_file(path: Path, out: Path, tools: Tools, settings: AnonymizeSetti
             bar.update(MAX_STEPS_SHOWN * step // total - bar.n)
 
         images = torch.from_numpy(original.copy()).permute(2, 0, 1)[None].float() / 255.0
-        result = anonymize_faces(images, faces, tools.model, tools.seen, settings, progress=progress)
+        result = method(images, faces, tools, progress)
+    inversion = None if saving is None else invert_faces(images, faces, tools.model, steps=saving.steps)
     protected = (result.images[0] * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     report = compute_report(
         original, protected, tools.detector, (*tools.seen, *tools.held_out),
@@ -119,6 +140,8 @@ def anonymize_file(path: Path, out: Path, tools: Tools, settings: AnonymizeSetti
         perceptual=tools.perceptual, faces=faces.items,
     )  # fmt: skip
     written = report.to_json_dict() | {"picture": path.name, "seconds": round(time.perf_counter() - started, 2)}
+    if inversion is not None and saving is not None:
+        write_inversion(out / path.stem, inversion, saving, protected)
     write_result(out / path.stem, protected, written)
     say(summary_line(path.name, written))
     return written

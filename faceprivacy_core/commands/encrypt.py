@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FacePrivacyError, NoFaceError
-from .anonymize import REGIONS
 from .console import say
 from .key_choice import add_key_arguments, chosen_key
+from .protecting import REGIONS
 
 GROW = 2.0
 """Percent by which the mask is widened, to reach the hairline."""

@@ -22,8 +22,8 @@ class StageTokens:
         base: (N, L, D) tokens of all stages; None where the offsets are the tokens themselves.
     """
 
-    offsets: Tensor
-    base: Tensor | None = None
+    offsets: Tensor = field(repr=False)
+    base: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         fits = self.base is None or (
@@ -51,8 +51,8 @@ class NoiseMap:
         residual: Worst relative residual of a step, see `diffusion.inversion.Inversion`.
     """
 
-    latent: Tensor
-    sigmas: tuple[float, ...]
+    latent: Tensor = field(repr=False)
+    sigmas: tuple[float, ...] = field(repr=False)
     residual: float
 
     @property
@@ -77,7 +77,7 @@ class ModelIdentity:
 
 @dataclass(frozen=True, eq=False)
 class FaceInversion:
-    """Embeddings that make a model reproduce N faces.
+    """Embeddings that make a model reproduce N faces. It brings them back, so it shows nothing when printed.
 
     Attributes:
         stages: (K, N, L, D) conditions for K equal parts of the time axis, stage 0 at the
@@ -95,14 +95,14 @@ class FaceInversion:
     Source: Diff-Privacy (arXiv 2309.05330), multi-scale image inversion.
     """
 
-    stages: Tensor
-    empty: Tensor
+    stages: Tensor = field(repr=False)
+    empty: Tensor = field(repr=False)
     model: ModelIdentity
-    pooled: Tensor | None = None
-    empty_pooled: Tensor | None = None
-    tokens: Mapping[str, StageTokens] = field(default_factory=dict)
+    pooled: Tensor | None = field(default=None, repr=False)
+    empty_pooled: Tensor | None = field(default=None, repr=False)
+    tokens: Mapping[str, StageTokens] = field(default_factory=dict, repr=False)
     noise: NoiseMap | None = None
-    crops: FaceCrops | None = None
+    crops: FaceCrops | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.stages.ndim != 4 or self.empty.ndim != 3:

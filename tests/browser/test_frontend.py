@@ -15,6 +15,7 @@ from devtools.paths import BROWSER_OUTPUT, PACK_NAME, WORKFLOWS
 from devtools.server import ComfyServer
 from devtools.workflow import load_workflow, to_prompt
 from tests.support import graphs
+from tests.support.recovery import provide_inversion
 
 FILES = sorted(WORKFLOWS.glob("*.json"))
 RUNNABLE = [path for path in FILES if not path.stem.endswith("_sd15")]
@@ -89,7 +90,9 @@ def test_frontend_and_converter_make_the_same_prompt(page: Any, path: Path, obje
 def test_run_button_gives_a_result(
     page: Any, path: Path, server: ComfyServer, client: ComfyClient, object_info: dict[str, Any]
 ) -> None:
-    graphs.provide_keyed(client, server.base, to_prompt(load_workflow(path), object_info), object_info)
+    prompt = to_prompt(load_workflow(path), object_info)
+    graphs.provide_keyed(client, server.base, prompt, object_info)
+    provide_inversion(server.base, prompt)
     _open(page, path)
     before = set(client.history())
     page.click(RUN_BUTTON)

@@ -18,6 +18,7 @@ from devtools.pictures import named_pictures, provide_pictures
 from devtools.server import ComfyServer
 from devtools.workflow import load_workflow, to_prompt, type_problems
 from tests.support import graphs
+from tests.support.recovery import PROTECTED_PICTURE, provide_inversion
 
 FILES = sorted(WORKFLOWS.glob("*.json"))
 RUNNABLE = [path for path in FILES if not path.stem.endswith("_sd15")]
@@ -70,7 +71,8 @@ def test_links_of_the_workflow_join_equal_types(path: Path, object_info: dict[st
 @each_file
 def test_pictures_of_the_workflow_are_samples(path: Path, object_info: dict[str, Any]) -> None:
     names = named_pictures(to_prompt(load_workflow(path), object_info), object_info).values()
-    known = {f"{graphs.KEYED_PICTURE} [output]"}  # the picture that the encrypt workflow writes
+    # What other workflows write.
+    known = {f"{name} [output]" for name in (graphs.KEYED_PICTURE, PROTECTED_PICTURE)}
     assert [name for name in names if name not in known and not (SAMPLE_PHOTO.parent / name).is_file()] == []
 
 
@@ -80,7 +82,8 @@ def test_pictures_of_the_workflow_are_samples(path: Path, object_info: dict[str,
 def test_workflow_gives_a_picture(path: Path, server: ComfyServer, client: ComfyClient, object_info: dict[str, Any]) -> None:
     prompt = to_prompt(load_workflow(path), object_info)
     graphs.provide_keyed(client, server.base, prompt, object_info)
-    if path.stem != "decrypt":  # which opens what encrypt wrote
+    provide_inversion(server.base, prompt)
+    if path.stem not in ("decrypt", "recover"):  # which open what others wrote
         provide_pictures(client, prompt, object_info)
     outcome = client.run(prompt, timeout_s=RUN_LIMIT_S)
     images = [image for output in outcome.outputs.values() for image in output.get("images", [])]

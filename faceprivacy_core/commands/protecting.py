@@ -1,0 +1,64 @@
+"""What commands that change faces share: options, and the run over files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FacePrivacyError
+from .console import say
+from .inversion_options import add_inversion_options, chosen_inversion
+
+if TYPE_CHECKING:
+    from .batch import Method
+
+REGIONS = ("inner face", "face with neck and ears", "whole head")
+
+
+def add_protecting_options(parser: Any, *, noise: float) -> None:
+    """Add the options of every command that draws faces anew.
+
+    Args:
+        parser: Of the command.
+        noise: Default of --noise.
+    """
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="pictures or folders of pictures")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same result (default: 0)")
+    parser.add_argument("--steps", type=int, default=50, help="steps over the whole noise schedule (default: 50)")
+    parser.add_argument("--noise", type=float, default=noise, help="how far into noise, 0 to 1 (default: %(default)s)")
+    parser.add_argument("--strength", type=float, default=1.0, help="energy guidance, 0 is off (default: %(default)s)")
+    parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is replaced")
+    parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
+    add_inversion_options(parser)
+
+
+def protect_files(args: argparse.Namespace, method: Method) -> int:
+    """Run a method over the pictures of the command line; 0 when every picture was written.
+
+    Raises:
+        InputError: Paths or the device cannot be used; nothing is written.
+        KeyNotFoundError: There is no such key.
+        ModelFileError: A model file is missing.
+    """
+    from ..faces.select import Selection, Which
+    from .batch import check_outputs, list_pictures, load_tools, protect_file
+
+    pictures = list_pictures(args.inputs)
+    check_outputs(pictures, args.out)
+    selection = Selection(Which.LARGEST if args.largest else Which.ALL)
+    saving = chosen_inversion(args)
+    tools = load_tools(args.device)
+    args.out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for path in pictures:
+        try:
+            protect_file(path, args.out, tools, method, selection, saving)
+        except FacePrivacyError as error:
+            failed += 1
+            say(f"{path}: not written. {error}", sys.stderr)
+    say(f"{len(pictures) - failed} of {len(pictures)} pictures written to {args.out}.")
+    return 1 if failed else 0

@@ -1,0 +1,91 @@
+"""`faceprivacy recover FILE... --out DIR`: the original faces, from saved inversions."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FacePrivacyError
+from .console import say
+from .key_choice import chosen_key
+from .protecting import REGIONS
+
+if TYPE_CHECKING:
+    from ..builtin.model import FaceModel
+    from ..keyed.keys import PrivacyKey
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the program's parser."""
+    parser = commands.add_parser(
+        "recover",
+        help="draw the original faces again from a saved inversion",
+        description="Draws the faces of a file written with --save-inversion, pastes them into the picture and writes "
+        "DIR/NAME.png. The faces come back as well as the model's autoencoder can draw them, not byte by byte.",
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="FILE", help="protected pictures, or folders of them")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--inversion", type=Path, metavar="FILE", help="saved inversion (default: NAME.fpinv beside the picture)"
+    )
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--key", metavar="NAME", help="name of the key the inversion was sealed with, never the key itself")
+    choice.add_argument("--passphrase", action="store_true", help="ask for a passphrase at the terminal")
+    parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what was replaced and is put back")
+    parser.add_argument("--any-picture", action="store_true", help="also paste into a changed copy of the picture")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; 0 when every picture was written.
+
+    Raises:
+        InputError: Paths or the device cannot be used; nothing is written.
+        KeyNotFoundError: There is no such key.
+        ModelFileError: A model file is missing.
+    """
+    from ..builtin.model import load_face_model
+    from .batch import check_device, check_outputs, list_pictures
+
+    pictures = list_pictures(args.inputs)
+    check_outputs(pictures, args.out)
+    key = chosen_key(args, confirm=False) if args.key is not None or args.passphrase else None
+    check_device(args.device)
+    model = load_face_model().to(args.device)
+    args.out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for path in pictures:
+        try:
+            count = _recover_file(path, args, key, model)
+            say(f"{path.name}: {count} faces recovered. The result shows real people: it is not protected.")
+        except FacePrivacyError as error:
+            failed += 1
+            say(f"{path}: not written. {error}", sys.stderr)
+    say(f"{len(pictures) - failed} of {len(pictures)} pictures written to {args.out}.")
+    return 1 if failed else 0
+
+
+def _recover_file(path: Path, args: argparse.Namespace, key: PrivacyKey | None, model: FaceModel) -> int:
+    import torch
+    from PIL import Image
+
+    from ..inversions.checks import check_picture
+    from ..inversions.files import SUFFIX, read_inversion_file
+    from ..inversions.stored import conditions_of_tokens
+    from ..masks import MaskSettings, Region
+    from ..recover import recover_faces
+    from .pictures import read_picture
+
+    stored = read_inversion_file(args.inversion or path.with_suffix(SUFFIX), key)
+    picture = read_picture(path)
+    if not args.any_picture:
+        check_picture(stored.picture_digest, picture)
+    inversion = stored.with_conditions(conditions_of_tokens(model.empty_tokens()))
+    images = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255.0
+    recovered = recover_faces(images, inversion, model, MaskSettings(Region(args.region)))[0]
+    pixels = (recovered * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    Image.fromarray(pixels).save(args.out / f"{path.stem}.png")
+    return inversion.num_faces

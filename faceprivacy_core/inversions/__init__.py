@@ -1,0 +1,1 @@
+"""Saved inversions: what brings the faces of a picture back, in a file."""

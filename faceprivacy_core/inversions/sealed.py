@@ -1,0 +1,114 @@
+"""A stored inversion under a key.
+
+    "FPIV1" 0 | u32 length, header | blob of `keyed.sealing`
+
+The header is canonical JSON: format, version, nonce, and salt and cost for a passphrase. It names
+itself an inversion, and the face key is derived from its bytes, so that neither it nor the blob can
+ever be taken for a keyed face's. Who is in it, where, and which model draws it is inside the blob.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import FormatError, InputError, TamperedError, WrongKeyError
+from ..keyed.derivation import KdfParameters, check_nonce, hex_to_bytes, new_nonce
+from ..keyed.keys import KeyKind, PrivacyKey
+from ..keyed.sealing import OVERHEAD_BYTES, seal, unseal
+from .contents import FORMAT, MAX_BYTES
+from .errors import InversionFormatError, InversionKeyError, InversionTamperedError
+
+MAGIC = b"FPIV1\0"
+VERSION = 1
+MAX_HEADER_BYTES = 1024
+AAD = b"faceprivacy saved inversion"
+_FIELDS = {"format", "kdf", "nonce", "version"}
+
+
+@dataclass(frozen=True, slots=True)
+class SealedHeader:
+    """What a reader must know before it has the key.
+
+    Attributes:
+        nonce: 16 random bytes, fresh for every file.
+        kdf: Salt and cost for a passphrase; None for a raw key.
+    """
+
+    nonce: bytes
+    kdf: KdfParameters | None
+
+    def to_bytes(self) -> bytes:
+        """Write the header as canonical JSON."""
+        kdf = None if self.kdf is None else self.kdf.to_dict()
+        fields = {"format": FORMAT, "kdf": kdf, "nonce": self.nonce.hex(), "version": VERSION}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> SealedHeader:
+        """Read what `to_bytes` wrote, byte for byte, and nothing else; InversionFormatError otherwise."""
+        try:
+            fields: Any = json.loads(data.decode("ascii"), parse_int=_parse_int)
+            if type(fields) is not dict or set(fields) != _FIELDS:
+                raise InversionFormatError
+            nonce = hex_to_bytes(fields["nonce"])
+            check_nonce(nonce)
+            header = cls(nonce, None if fields["kdf"] is None else KdfParameters.from_dict(fields["kdf"]))
+        except (ValueError, RecursionError, FormatError):
+            raise InversionFormatError from None
+        if header.to_bytes() != data:
+            raise InversionFormatError
+        return header
+
+
+def seal_inversion(contents: bytes, key: PrivacyKey) -> bytes:
+    """Encrypt the bytes of a stored inversion.
+
+    Raises:
+        InputError: The key is the released key of one face.
+    """
+    if key.kind is KeyKind.FACE:
+        raise InputError("Expected a key or passphrase to seal with, got the released key of one face. Make one of your own.")
+    header = SealedHeader(new_nonce(), key.new_kdf())
+    stored = header.to_bytes()
+    blob = seal(key.face_key(header.kdf, header.nonce, stored), stored, contents, AAD)
+    return MAGIC + struct.pack(">I", len(stored)) + stored + blob
+
+
+def unseal_inversion(data: bytes, key: PrivacyKey | None) -> bytes:
+    """Decrypt what `seal_inversion` wrote; nothing comes out before everything is verified.
+
+    Raises:
+        InversionFormatError: No sealed inversion, or of an unknown version.
+        InversionKeyError: No key, another key, or a changed header.
+        InversionTamperedError: The sealed part was changed.
+    """
+    start = len(MAGIC) + 4
+    if not is_sealed(data) or not start <= len(data) <= MAX_BYTES:
+        raise InversionFormatError
+    (length,) = struct.unpack_from(">I", data, len(MAGIC))
+    if length > MAX_HEADER_BYTES or start + length + OVERHEAD_BYTES > len(data):
+        raise InversionFormatError
+    stored, blob = data[start : start + length], data[start + length :]
+    header = SealedHeader.from_bytes(stored)
+    if key is None:
+        raise InversionKeyError
+    try:
+        return unseal(key.face_key(header.kdf, header.nonce, stored), stored, blob, AAD)
+    except WrongKeyError:
+        raise InversionKeyError from None
+    except TamperedError:
+        raise InversionTamperedError from None
+
+
+def is_sealed(data: bytes) -> bool:
+    """Tell a sealed file from an unprotected one by its first bytes."""
+    return data.startswith(MAGIC)
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > 12:
+        raise InversionFormatError
+    return int(text)
