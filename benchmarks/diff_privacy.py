@@ -97,13 +97,17 @@ class Bench:
 
 
 def hide(bench: Bench, scene: Scene, before: Scene) -> Row:
-    """Hide the visual identity, with and without the energy, and without the energy of looks."""
+    """Hide the visual identity, with and without the energy."""
+    return hidden_ways(bench, scene, {"hidden": HideSettings(), "no energy": HideSettings(strength=0.0)})
+
+
+def hide_paper(bench: Bench, scene: Scene, before: Scene) -> Row:
+    """Hide as the paper does: nothing but noise changes the looks."""
+    return hidden_ways(bench, scene, {"energy of the paper": HideSettings(look_different=0.0)})
+
+
+def hidden_ways(bench: Bench, scene: Scene, ways: dict[str, HideSettings]) -> Row:
     row = {"original": bench.see(scene, scene.image), "autoencoder": bench.see(scene, bench.round_trip(scene))}
-    ways = {
-        "hidden": HideSettings(),
-        "no look energy": HideSettings(look_different=0.0),
-        "no energy": HideSettings(strength=0.0),
-    }
     tiles = [scene.crop]
     for name, settings in ways.items():
         started = time.perf_counter()
@@ -151,7 +155,12 @@ def recover(bench: Bench, scene: Scene, before: Scene) -> Row:
     return row | {"tiles": to_tiles(tiles)}
 
 
-TASKS: dict[str, Callable[[Bench, Scene, Scene], Row]] = {"hide": hide, "anonymise": anonymise, "recover": recover}
+TASKS: dict[str, Callable[[Bench, Scene, Scene], Row]] = {
+    "hide": hide,
+    "hide_paper": hide_paper,
+    "anonymise": anonymise,
+    "recover": recover,
+}
 
 
 def with_parts(
@@ -235,7 +244,7 @@ def main() -> None:
                 row = TASKS[task](bench, Scene(bench, paths[index]), Scene(bench, paths[index - 1]))
                 with log.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps({"picture": paths[index].name} | row) + "\n")
-        everything = [json.loads(line) for file in sorted(options.out.glob(f"{task}*.jsonl")) for line in file.open()]
+        everything = [json.loads(line) for file in sorted(options.out.glob(f"{task}[0-9]*.jsonl")) for line in file.open()]
         grid = [np.concatenate([np.array(tile, np.uint8) for tile in row["tiles"]]) for row in everything[:12]]
         Image.fromarray(np.concatenate(grid, axis=1)).save(options.out / f"{task}.png")
         tables.append(summarise(task, everything, bench))

@@ -9,7 +9,7 @@ Deviations: result and original are aligned alike (released: whole frame against
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from .builtin.model import FaceModel
 from .embeddings.schedule import HIDE_SWITCH
 from .errors import InputError
 from .guidance.appearance import LOOK_TARGET, PerceptualNetwork
-from .guidance.build import CombinedEnergy, EnergyWeights, build_energy
+from .guidance.build import HIDE, CombinedEnergy, build_energy
 from .protocols import FaceRecognizer, Progress
 from .regenerate import RegenerateResult, RegenerateSettings, regenerate_faces
 from .types import FaceCrops, Faces
@@ -35,7 +35,7 @@ class HideSettings(RegenerateSettings):
 
     noise: float = 0.8
     switch: float = HIDE_SWITCH
-    look_different: float = 1.0
+    look_different: float = HIDE.look_different
     look_target: float = LOOK_TARGET
     ceiling: float = 0.7
 
@@ -72,7 +72,7 @@ def hide_faces(
 
     Returns, raises, laws: See `regenerate.regenerate_faces`.
     """
-    weights = EnergyWeights(0.0, 0.0, keep_identity=1.0, look_different=settings.look_different)
+    weights = replace(HIDE, look_different=settings.look_different)
 
     def make_energy(originals: Tensor, mask: Tensor, crops: FaceCrops) -> CombinedEnergy:
         return build_energy(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from comfy_api.latest import io
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..faceprivacy_core.faces.landmarks import load_landmarker
 from ..faceprivacy_core.guidance import guided
+from ..faceprivacy_core.guidance.appearance import LOOK_TARGET
 from ..faceprivacy_core.guidance.build import CombinedEnergy, EnergyWeights, build_energy
 from ..faceprivacy_core.guidance.checkpointing import checkpointed_decode
 from ..faceprivacy_core.guidance.gradient import Decode
@@ -91,6 +92,14 @@ class EnergyGuidance(io.ComfyNode):
                     tooltip="low: one result at a time, and the VAE's blocks are computed again for the gradient. About "
                     "three times the decoding work; the same result up to rounding.",
                 ),
+                io.Float.Input(
+                    "ceiling", default=1.0, min=-1.0, max=1.0, step=0.01, optional=True, advanced=True,
+                    tooltip="Similarity to the original above which keep_identity pulls no more. 0.7 leaves room for looks.",
+                ),
+                io.Float.Input(
+                    "look_target", default=LOOK_TARGET, min=0.01, max=2.0, step=0.01, optional=True, advanced=True,
+                    tooltip="LPIPS above which look_different pushes no more.",
+                ),
                 io.Mask.Input(
                     "mask", optional=True, tooltip="Where look_different looks, from Face Crop. Open: the whole crop."
                 ),
@@ -103,10 +112,12 @@ class EnergyGuidance(io.ComfyNode):
         cls, model: io.Model.Type, vae: io.Vae.Type, image: io.Image.Type, crops: FaceCrops,
         recognizers: tuple[FaceRecognizer, ...], strength: float, diversity: float, floor: float,
         start_percent: float, end_percent: float, normalize: bool, push_away: float = 1.0, keep_identity: float = 0.0,
-        look_different: float = 0.0, keep_landmarks: float = 0.0, memory: str = "normal", mask: io.Mask.Type | None = None,
+        look_different: float = 0.0, keep_landmarks: float = 0.0, memory: str = "normal", ceiling: float = 1.0,
+        look_target: float = LOOK_TARGET, mask: io.Mask.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         weights = EnergyWeights(push_away, diversity, keep_identity, look_different, keep_landmarks)
-        energy = crop_energy(image, crops, recognizers, weights, floor=floor, mask=mask)
+        bounds = {"floor": floor, "ceiling": ceiling, "look_target": look_target}
+        energy = crop_energy(image, crops, recognizers, weights, bounds, mask)
         guidance = guided.EnergyGuidance(
             energy, decoder(model, vae, memory), _host.noise_schedule(model), strength, normalize,
             guided.GuidanceRange(1.0 - start_percent, 1.0 - end_percent), 1 if memory == "low" else None,
@@ -125,13 +136,12 @@ def crop_energy(
     crops: FaceCrops,
     recognizers: tuple[FaceRecognizer, ...],
     weights: EnergyWeights,
-    *,
-    floor: float,
+    bounds: Mapping[str, float],
     mask: Tensor | None = None,
 ) -> CombinedEnergy:
-    """Build the energy of host crops (N, S, S, 3) and an optional mask (N, S, S)."""
+    """Build the energy of host crops (N, S, S, 3) and an optional mask (N, S, S); `bounds` are those of `build_energy`."""
     return build_energy(
-        _convert.image_to_core(image), crops, recognizers, weights, floor=floor,
+        _convert.image_to_core(image), crops, recognizers, weights, **bounds,
         perceptual=lambda: load_perceptual(_host.model_dirs(), _host.compute_device()),
         landmarker=lambda: load_landmarker(_host.model_dirs(), _host.compute_device()),
         mask=None if mask is None else _convert.mask_to_core(mask, len(image)),

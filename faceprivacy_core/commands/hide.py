@@ -19,7 +19,7 @@ def add_parser(commands: Any) -> None:
     )
     add_protecting_options(parser, noise=0.8)
     parser.add_argument(
-        "--look-different", type=float, default=1.0, help="push away from the looks, 0 is off (default: %(default)s)"
+        "--look-different", type=float, default=1.5, help="push away from the looks, 0 is off (default: %(default)s)"
     )
     parser.set_defaults(run=run)
 

@@ -56,7 +56,7 @@ class EnergyWeights:
 ANONYMISE = EnergyWeights()
 """Somebody else for recognisers, and every variant another one. The paper's anonymisation."""
 
-HIDE = EnergyWeights(push_away=0.0, diversity=0.0, keep_identity=1.0, look_different=1.0)
+HIDE = EnergyWeights(push_away=0.0, diversity=0.0, keep_identity=1.0, look_different=1.5)
 """The same person for recognisers, another one for people. The paper has the first part only.
 
 At equal weights the gradient of looks was a quarter of that of identity on the built-in model.

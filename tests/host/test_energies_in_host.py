@@ -109,7 +109,7 @@ def test_each_energy_alone_moves_the_estimate_to_a_lower_value(
     build, nodes_module = core("faceprivacy_core.guidance.build"), core("nodes.guidance")
     weights = NO_WEIGHTS | {name: 1.0}
     energy = nodes_module.crop_energy(
-        scene["image"], scene["crops"], scene["recognizers"], build.EnergyWeights(**weights), floor=-1.0
+        scene["image"], scene["crops"], scene["recognizers"], build.EnergyWeights(**weights), {"floor": -1.0}
     )
     decode = nodes_module.decoder(scene["model"], scene["vae"], "normal")
     # Looks are far from their target near the original only, everything else far from it only.
