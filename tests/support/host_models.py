@@ -111,3 +111,75 @@ def with_lora(model: Any, strength: float) -> Any:
     added = patched.add_patches({key: ("diff", (torch.ones_like(patched.model.state_dict()[key]),))}, strength)
     assert list(added) == [key]
     return patched
+
+
+def tiny_sd2(context: int = 64) -> Any:
+    """Make a MODEL of the host's SD2.x class."""
+    import comfy.supported_models
+
+    return _patcher(comfy.supported_models.SD20({**TINY_UNET, "context_dim": context, "use_linear_in_transformer": True}))
+
+
+def tiny_sd1_told(context: int = 32) -> Any:
+    """Make a MODEL of the host's SD1.5 class for the tiny CLIP."""
+    import comfy.supported_models
+
+    return _patcher(comfy.supported_models.SD15({**TINY_UNET, "context_dim": context}))
+
+
+def tiny_sdxl_told(context: int = 32 + 48) -> Any:
+    """Make a MODEL of the host's SDXL class for the tiny CLIPs; its pooled part is that of the second."""
+    import comfy.supported_models
+
+    adm = {"num_classes": "sequential", "adm_in_channels": 48 + 6 * 256, "context_dim": context}
+    return _patcher(comfy.supported_models.SDXL({**TINY_UNET, **adm}))
+
+
+CLIP_WIDTHS: Mapping[str, int] = {"l": 32, "h": 64, "g": 48}
+
+
+def tiny_clip(family: str) -> Any:
+    """Make a CLIP of the host's own classes: "sd1", "sd2" or "sdxl", with tiny text encoders."""
+    import comfy.sd
+    import comfy.supported_models_base
+    from comfy import sd1_clip, sdxl_clip
+    from comfy.text_encoders import sd2_clip
+
+    classes = {
+        "sd1": (sd1_clip.SD1Tokenizer, sd1_clip.SD1ClipModel),
+        "sd2": (sd2_clip.SD2Tokenizer, sd2_clip.SD2ClipModel),
+        "sdxl": (sdxl_clip.SDXLTokenizer, sdxl_clip.SDXLClipModel),
+    }
+    target = comfy.supported_models_base.ClipTarget(*classes[family])
+    shapes = {
+        f"clip_{name}_model_config": {
+            "hidden_size": width, "num_attention_heads": 2, "intermediate_size": 2 * width, "num_hidden_layers": 3,
+        }
+        for name, width in CLIP_WIDTHS.items()
+    }  # fmt: skip
+    clip = comfy.sd.CLIP(target, model_options=shapes)
+    randomise(clip.cond_stage_model)
+    return clip
+
+
+def tiny_clip_vision() -> Any:
+    """Make a CLIP_VISION of the host's own class with a tiny transformer."""
+    from comfy.clip_vision import ClipVisionModel
+
+    model = ClipVisionModel(
+        {
+            "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "num_hidden_layers": 6, "patch_size": 14,
+            "image_size": 56, "num_channels": 3, "projection_dim": 16, "hidden_act": "quick_gelu",
+            "model_type": "clip_vision_model",
+        }
+    )  # fmt: skip
+    randomise(model.model)
+    return model
+
+
+def with_faint_output(model: Any) -> Any:
+    """Patch a MODEL of random weights to predict little, so that its sampling steps can be inverted."""
+    key = "diffusion_model.out.2.weight"
+    patched = model.clone()
+    assert list(patched.add_patches({key: ("diff", (-0.9995 * model.model.state_dict()[key],))}, 1.0)) == [key]
+    return patched
