@@ -97,17 +97,13 @@ class Bench:
 
 
 def hide(bench: Bench, scene: Scene, before: Scene) -> Row:
-    """Hide the visual identity, with and without the energy."""
-    return hidden_ways(bench, scene, {"hidden": HideSettings(), "no energy": HideSettings(strength=0.0)})
-
-
-def hide_paper(bench: Bench, scene: Scene, before: Scene) -> Row:
-    """Hide as the paper does: nothing but noise changes the looks."""
-    return hidden_ways(bench, scene, {"energy of the paper": HideSettings(look_different=0.0)})
-
-
-def hidden_ways(bench: Bench, scene: Scene, ways: dict[str, HideSettings]) -> Row:
+    """Hide the visual identity, with and without the energy, and with a push away from the looks."""
     row = {"original": bench.see(scene, scene.image), "autoencoder": bench.see(scene, bench.round_trip(scene))}
+    ways = {
+        "hidden": HideSettings(),
+        "looks pushed away": HideSettings(noise=0.8, switch=600.0, strength=1.0, look_different=1.5),
+        "no energy": HideSettings(strength=0.0),
+    }
     tiles = [scene.crop]
     for name, settings in ways.items():
         started = time.perf_counter()
@@ -157,7 +153,6 @@ def recover(bench: Bench, scene: Scene, before: Scene) -> Row:
 
 TASKS: dict[str, Callable[[Bench, Scene, Scene], Row]] = {
     "hide": hide,
-    "hide_paper": hide_paper,
     "anonymise": anonymise,
     "recover": recover,
 }

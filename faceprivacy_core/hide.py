@@ -2,8 +2,9 @@
 
 Source: Diff-Privacy (He et al. 2023, arXiv 2309.05330), visual identity information hiding.
 Deviations: result and original are aligned alike (released: whole frame against aligned
-    crop); an ensemble instead of one network, with a ceiling beyond which nothing is gained; a
-    perceptual energy pushes the looks away (released: noise alone does); 50 steps.
+    crop); an ensemble instead of one network, with a ceiling beyond which nothing is gained; more
+    noise and an earlier empty prompt (released: 0.8 and 600), which change the looks more;
+    optionally a perceptual energy pushes the looks away; 50 steps.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from .builtin.model import FaceModel
-from .embeddings.schedule import HIDE_SWITCH
 from .errors import InputError
 from .guidance.appearance import LOOK_TARGET, PerceptualNetwork
 from .guidance.build import HIDE, CombinedEnergy, build_energy
@@ -25,17 +25,19 @@ from .types import FaceCrops, Faces
 
 @dataclass(frozen=True)
 class HideSettings(RegenerateSettings):
-    """What to do to every face; noise and switch are the paper's.
+    """What to do to every face.
 
     Attributes:
-        look_different: Weight of the push away from the looks of the original; 0 is the paper.
+        look_different: Weight of the push away from the looks of the original, against 1 for the
+            identity. Above 0 it adds texture to what noise changes.
         look_target: Perceptual distance beyond which nothing is pushed.
         ceiling: Similarity to the original, for recognisers, beyond which nothing is pulled.
     """
 
-    noise: float = 0.8
-    switch: float = HIDE_SWITCH
-    look_different: float = HIDE.look_different
+    noise: float = 0.9
+    switch: float = 800.0
+    strength: float = 0.5
+    look_different: float = 0.0
     look_target: float = LOOK_TARGET
     ceiling: float = 0.7
 

@@ -17,9 +17,9 @@ def add_parser(commands: Any) -> None:
         "person. This protects from people, not from machines. Writes DIR/NAME.png at the picture's size and DIR/NAME.json "
         "with what was measured. A picture in which anything fails is not written.",
     )
-    add_protecting_options(parser, noise=0.8)
+    add_protecting_options(parser, noise=0.9, strength=0.5)
     parser.add_argument(
-        "--look-different", type=float, default=1.5, help="push away from the looks, 0 is off (default: %(default)s)"
+        "--look-different", type=float, default=0.0, help="also push away from the looks, which adds texture; try 1.5"
     )
     parser.set_defaults(run=run)
 

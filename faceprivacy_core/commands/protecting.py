@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 REGIONS = ("inner face", "face with neck and ears", "whole head")
 
 
-def add_protecting_options(parser: Any, *, noise: float) -> None:
+def add_protecting_options(parser: Any, *, noise: float, strength: float) -> None:
     """Add the options of every command that draws faces anew.
 
     Args:
         parser: Of the command.
-        noise: Default of --noise.
+        noise, strength: Defaults of --noise and --strength.
     """
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="pictures or folders of pictures")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
@@ -30,7 +30,7 @@ def add_protecting_options(parser: Any, *, noise: float) -> None:
     parser.add_argument("--seed", type=int, default=0, help="same seed, same result (default: 0)")
     parser.add_argument("--steps", type=int, default=50, help="steps over the whole noise schedule (default: 50)")
     parser.add_argument("--noise", type=float, default=noise, help="how far into noise, 0 to 1 (default: %(default)s)")
-    parser.add_argument("--strength", type=float, default=1.0, help="energy guidance, 0 is off (default: %(default)s)")
+    parser.add_argument("--strength", type=float, default=strength, help="energy guidance, 0 is off (default: %(default)s)")
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is replaced")
     parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
     add_inversion_options(parser)

@@ -7,6 +7,7 @@ from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.errors import InputError, NoFaceError
 from faceprivacy_core.masks import MaskSettings, Region
+from faceprivacy_core.recover import invert_faces
 from faceprivacy_core.regenerate import regeneration_mask
 from faceprivacy_core.types import Faces
 from tests.support.faces import synthetic_face
@@ -92,6 +93,20 @@ def test_the_network_is_called_once_per_step(model: FaceModel):
     before = model.denoiser.evaluations
     run(model, count=2, variants=2)
     assert model.denoiser.evaluations - before == 3
+
+
+def test_the_whole_path_evaluates_the_network_no_more_often_than_it_must(model: FaceModel, monkeypatch: pytest.MonkeyPatch):
+    rows = []
+    forward = model.denoiser.unet.forward
+    monkeypatch.setattr(
+        model.denoiser.unet,
+        "forward",
+        lambda sample, *rest, **named: rows.append(len(sample)) or forward(sample, *rest, **named),
+    )
+    variants, inversion_steps, iterations, steps = 2, 4, 3, 3
+    invert_faces(pictures(1), faces_in(1), model, steps=inversion_steps, iterations=iterations)
+    run(model, variants=variants)
+    assert sum(rows) == inversion_steps * (1 + iterations) + variants * steps
 
 
 def test_no_gradient_is_left_on_any_network(model: FaceModel):

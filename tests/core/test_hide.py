@@ -44,7 +44,7 @@ FACES = Faces((synthetic_face(110, 90, 130),), 1, 180, 240)
 
 
 def run(model: FaceModel, **settings: object) -> RegenerateResult:
-    chosen = HideSettings(**({"look_target": 0.5} | QUICK | settings))
+    chosen = HideSettings(**({"look_target": 0.5, "look_different": 1.0, "strength": 1.0} | QUICK | settings))
     return hide_faces(pictures(), FACES, model, RECOGNIZERS, chosen, perceptual=FineDifference)
 
 
@@ -52,11 +52,6 @@ def similarity(model: FaceModel, result: RegenerateResult) -> float:
     crops = [crop_faces(images, FACES, model.resolution)[0] for images in (pictures(), result.images)]
     seen = [[recognizer.embed(crop, torch.zeros(1, 5, 2)) for recognizer in RECOGNIZERS] for crop in crops]
     return sum(float((a * b).sum()) for a, b in zip(*seen, strict=True)) / len(RECOGNIZERS)
-
-
-def test_the_paper_s_levels_are_the_defaults():
-    settings = HideSettings()
-    assert (settings.noise, settings.switch) == (0.8, 600.0)
 
 
 def test_recognisers_see_the_person_only_with_the_energy(model: FaceModel):
@@ -93,14 +88,14 @@ def test_beyond_the_ceiling_nothing_is_pulled(model: FaceModel):
 
 def test_the_network_is_called_once_per_step(model: FaceModel):
     before = model.denoiser.evaluations
-    assert len(run(model).energies) == model.denoiser.evaluations - before == 8
+    assert len(run(model).energies) == model.denoiser.evaluations - before == 9
 
 
 def test_the_perceptual_network_is_loaded_only_when_it_counts(model: FaceModel):
-    chosen = HideSettings(**QUICK, look_different=0.0)
-    hide_faces(pictures(), FACES, model, RECOGNIZERS, chosen, perceptual=None)
+    without, pushed = (HideSettings(**QUICK, look_different=weight) for weight in (0.0, 1.0))
+    hide_faces(pictures(), FACES, model, RECOGNIZERS, without, perceptual=None)
     with pytest.raises(InputError, match="perceptual"):
-        hide_faces(pictures(), FACES, model, RECOGNIZERS, HideSettings(**QUICK), perceptual=None)
+        hide_faces(pictures(), FACES, model, RECOGNIZERS, pushed, perceptual=None)
 
 
 @pytest.mark.parametrize(

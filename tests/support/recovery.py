@@ -13,7 +13,7 @@ from devtools.paths import ROOT, SAMPLE_PHOTO
 from devtools.workflow import Prompt
 from tests.support.keys import key_environment
 
-PROTECTED_PICTURE = "anonymized_00001_.png"
+PROTECTED_PICTURE = "hidden_00001_.png"
 SAVED_INVERSION = "inversion_00001_.fpinv"
 QUICK = ("--steps", "4", "--strength", "0", "--inversion-steps", "6")
 LIMIT_S = 240.0
@@ -35,5 +35,5 @@ def provide_inversion(base: Path, prompt: Prompt) -> None:
         environment = {**os.environ, **key_environment(base)}
         subprocess.run(line, cwd=ROOT, env=environment, check=True, timeout=LIMIT_S, capture_output=True)
         shutil.copy(Path(folder) / f"{SAMPLE_PHOTO.stem}.fpinv", output / SAVED_INVERSION)
-        if not (output / PROTECTED_PICTURE).is_file():  # else the anonymise workflow wrote it, from the same photo
+        if not (output / PROTECTED_PICTURE).is_file():  # else the hide workflow wrote it, from the same photo
             shutil.copy(Path(folder) / f"{SAMPLE_PHOTO.stem}.png", output / PROTECTED_PICTURE)
