@@ -104,10 +104,7 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor)
         )
     if results.shape[-1] != results.shape[-2]:
         raise InputError(f"Expected square crops, got {tuple(results.shape[-2:])}.")
-    if mask.shape != (images.shape[0], 1, *images.shape[-2:]):
-        raise InputError(f"Expected a mask of shape {(images.shape[0], 1, *images.shape[-2:])}, got {tuple(mask.shape)}.")
-    if not bool(torch.isfinite(results).all()):
-        raise InputError("Expected finite crops, got NaN or infinity. Sample in fp32 or lower the guidance strength.")
+    _check_mask_and_values(images, results, mask)
     weights = ownership_weights(crops, mask)
     variants = [_paste_variant(images, variant, crops, weights, mask) for variant in results.split(num_faces)]
     return torch.cat(variants)
@@ -122,6 +119,38 @@ def _paste_variant(images: Tensor, results: Tensor, crops: FaceCrops, weights: T
         layer = warp(result[None], image_to_result, tuple(images.shape[-2:]))[0]
         blended = pasted[index] + weight * (layer - pasted[index])
         pasted[index] = torch.where(weight > 0, blended.clamp(0.0, 1.0), pasted[index])
+    return pasted
+
+
+def paste_residual(images: Tensor, residuals: Tensor, crops: FaceCrops, mask: Tensor) -> Tensor:
+    """Add changes of crops to the pictures at full resolution: clamp(x + mask * warp(residual)).
+
+    Only the change is resampled, so the detail of the picture stays.
+
+    Args:
+        images: (B, 3, H, W) pictures in [0, 1]. Not modified.
+        residuals: (N, 3, S, S) changes of the crops; S may differ from the size of the crops.
+        crops: Placement of the N crops.
+        mask: (B, 1, H, W) in [0, 1], where and how strongly a change is taken.
+
+    Returns:
+        (B, 3, H, W) in [0, 1]. Where mask or residual are 0 every value is exactly that of `images`.
+        Where faces overlap, each pixel changes with the face it is nearer to.
+
+    Raises:
+        InputError: Counts or sizes do not fit, values are not finite, or the mask marks
+            pixels that no crop covers (they would stay unprotected).
+    """
+    _check_same_pictures(images, crops.faces)
+    if residuals.ndim != 4 or len(residuals) != len(crops) or residuals.shape[-1] != residuals.shape[-2]:
+        raise InputError(f"Expected {len(crops)} square changes of crops, got a tensor {tuple(residuals.shape)}.")
+    _check_mask_and_values(images, residuals, mask)
+    pasted = images.clone()
+    for crop, residual, weight in zip(crops.items, residuals, ownership_weights(crops, mask), strict=True):
+        index = crop.face.image_index
+        image_to_residual = _rescale(invert_affine(crop.crop_to_image), residual.shape[-1] / crop.size)
+        layer = warp(residual[None], image_to_residual, tuple(images.shape[-2:]))[0]
+        pasted[index] = torch.where(weight > 0, (pasted[index] + weight * layer).clamp(0.0, 1.0), pasted[index])
     return pasted
 
 
@@ -161,6 +190,13 @@ def ownership_weights(crops: FaceCrops, mask: Tensor) -> Tensor:
                 weights[member, 0] = mask[index, 0] * cover * owned
         _check_covered(mask[index, 0], covered, index)
     return weights
+
+
+def _check_mask_and_values(images: Tensor, values: Tensor, mask: Tensor) -> None:
+    if mask.shape != (images.shape[0], 1, *images.shape[-2:]):
+        raise InputError(f"Expected a mask of shape {(images.shape[0], 1, *images.shape[-2:])}, got {tuple(mask.shape)}.")
+    if not bool(torch.isfinite(values).all()):
+        raise InputError("Expected finite crops, got NaN or infinity. Sample in fp32 or lower the guidance strength.")
 
 
 def _check_covered(mask: Tensor, covered: Tensor, index: int) -> None:
