@@ -1,0 +1,257 @@
+"""From an attacked latent to what it costs: the way down, the picture, and who is seen in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import InputError
+from ..protocols import FaceRecognizer
+from .attention import Recording
+from .goals import Goal
+from .levels import Levels
+from .purifier import Purifier
+from .reverse import ALIGNED, check_shift, reverse_step
+from .sight import look
+from .structure import structure_distance
+from .transforms import TransformSettings, transform_copy
+from .unconditional import EmptyConditions
+
+
+class PerceptualNetwork(Protocol):
+    """Measures how different pictures look; `metrics.perceptual.PerceptualDistance` is one."""
+
+    def compute_differentiable(self, images: Tensor, references: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the mean difference (B,) of pictures (B, 3, H, W) in [0, 1]; gradients pass to `images`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each part of the loss counts; they add up.
+
+    Attributes:
+        attack: Of the goal. 0.003 is the released value, with the sum over recognisers.
+        structure: Of the change of self-attention.
+        change: Of the mean squared change of the picture under the mask, values in [0, 1].
+        perceptual: Of the perceptual distance.
+        row_norm: See `structure_distance`.
+
+    Raises:
+        InputError: A weight is negative, or the goal does not count.
+    """
+
+    attack: float = 0.003
+    structure: float = 1.0
+    change: float = 0.0
+    perceptual: float = 0.0
+    row_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.attack > 0.0 or min(self.structure, self.change, self.perceptual) < 0.0:
+            raise InputError(f"Expected an attack weight above 0 and no weight below 0, got {self}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """The faces that are attacked, seen at the size recognisers shall see them.
+
+    Attributes:
+        originals: (N, 3, V, V) crops in [0, 1].
+        mask: (N, 1, V, V) in [0, 1], how much of the change is taken.
+        landmarks5: (N, 5, 2) in their pixels.
+        seeds: One for each face.
+    """
+
+    originals: Tensor
+    mask: Tensor
+    landmarks5: Tensor
+    seeds: Sequence[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What some latents (n, C, h, w) lead to.
+
+    Attributes:
+        total: (n,) weighted loss.
+        attack, structure, change: (n,) its parts, not weighted.
+        similarities: (n, M) of the plain picture, as the goal counts them.
+        is_reached: (n,) whether the plain picture and its changed copies all reach the goal.
+        residuals: (n, 3, V, V) decoded attacked minus decoded reference, before the mask.
+    """
+
+    total: Tensor
+    attack: Tensor
+    structure: Tensor
+    change: Tensor
+    similarities: Tensor
+    is_reached: Tensor
+    residuals: Tensor
+
+
+class Objective:
+    """The loss of attacked latents; a context, because it records attention while it is open.
+
+    The reference run is made once, on opening. Recognisers see the original with the change pasted
+    in, x + mask (D(z_adv) - D(z_ref)), so an attack of zero is the original.
+
+    Args:
+        purifier: The frozen model.
+        levels: Noise levels.
+        reference: (N, C, h, w) latents at the deepest level.
+        conditions: What the model is told on the way down.
+        scene: The faces.
+        recognizers: Differentiable.
+        goal: What they shall see.
+        weights: Of the parts of the loss.
+        transforms: Changes to survive; None is the plain picture only.
+        perceptual: Needed when its weight is above 0.
+        shift: See `reverse_step`.
+        truncated: Differentiate as if the predicted noise did not depend on the latent. The structure
+            then counts in the loss but gives no gradient.
+        checkpointed: Keep only the latents between the steps for the gradient.
+
+    Raises:
+        InputError: The perceptual network is missing.
+        UnsupportedModelError: Structure counts and no attention was recorded.
+
+    Source: arXiv 2503.10350, adversarial latent optimisation and structure preservation.
+    Deviations: one row instead of four, reference run cached; the change is pasted; copies of it.
+    Laws: test_the_lean_objective_equals_the_four_row_one, test_checkpointing_changes_no_gradient.
+    """
+
+    def __init__(
+        self,
+        purifier: Purifier,
+        levels: Levels,
+        reference: Tensor,
+        conditions: EmptyConditions,
+        scene: Scene,
+        recognizers: Sequence[FaceRecognizer],
+        goal: Goal,
+        weights: Weights,
+        *,
+        transforms: TransformSettings | None = None,
+        perceptual: PerceptualNetwork | None = None,
+        shift: int = ALIGNED,
+        truncated: bool = False,
+        checkpointed: bool = False,
+    ) -> None:
+        check_shift(shift)
+        if weights.perceptual > 0.0 and perceptual is None:
+            raise InputError("Expected a perceptual network, because its weight is above 0. Pass one, or set the weight to 0.")
+        self.purifier, self.levels, self.reference, self.conditions = purifier, levels, reference, conditions
+        self.scene, self.recognizers, self.goal, self.weights = scene, tuple(recognizers), goal, weights
+        self.transforms, self.perceptual = transforms, perceptual
+        self.shift, self.truncated, self.checkpointed = shift, truncated, checkpointed
+        self._maps: dict[int, tuple[Tensor, ...]] = {}
+        self._context: AbstractContextManager[Recording | None] | None = None
+        self._recording: Recording | None = None
+
+    def __enter__(self) -> Objective:
+        self._context = self.purifier.record() if self.weights.structure > 0.0 else nullcontext()
+        self._recording = self._context.__enter__()
+        try:
+            self._run_reference()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._context is not None:
+            self._context.__exit__(kind, error, trace)
+        self._context, self._recording, self._maps = None, None, {}
+
+    def __call__(self, latents: Tensor, faces: Tensor, number: int = 0) -> Outcome:
+        """Judge latents at the deepest level.
+
+        Args:
+            latents: (n, C, h, w); gradients pass to them.
+            faces: (n,) which faces they are of.
+            number: Of the iteration; draws the changes of the copies.
+        """
+        scene, goal = self.scene, self.goal
+        clean, structure = self.run(latents, faces)
+        residuals = self.residuals(clean, faces)
+        originals, mask, points = scene.originals[faces], scene.mask[faces], scene.landmarks5[faces]
+        changed = (originals + mask * residuals).clamp(0.0, 1.0)
+        seeds = [scene.seeds[face] for face in faces.tolist()]
+        seen = look(self.recognizers, changed, points)
+        losses, reached = [goal.loss(seen, faces)], goal.is_reached(seen, faces)
+        for copy in range(self.transforms.copies if self.transforms else 0):
+            moved = transform_copy(changed, seeds, number * self.transforms.copies + copy, self.transforms)
+            vectors = look(self.recognizers, moved, points)
+            losses.append(goal.loss(vectors, faces))
+            reached = reached & goal.is_reached(vectors, faces)
+        attack = torch.stack(losses).mean(dim=0)
+        change = _mean_under(mask, (changed - originals).pow(2))
+        total = self.weights.attack * attack + self.weights.structure * structure + self.weights.change * change
+        if self.perceptual is not None and self.weights.perceptual > 0.0:
+            looks = self.perceptual.compute_differentiable(changed, originals, mask).to(total.device)
+            total = total + self.weights.perceptual * looks
+        return Outcome(total, attack, structure, change, goal.similarities(seen, faces), reached, residuals)
+
+    def run(self, latents: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+        """Go down all levels; return the clean latents (n, C, h, w) and the structure's change (n,)."""
+        x, structure = latents, latents.new_zeros(len(latents), dtype=torch.float32)
+        for k in range(len(self.levels), 0, -1):
+            step = partial(self._step, k=k, faces=faces)
+            if self.checkpointed and torch.is_grad_enabled():
+                x, term = checkpoint(step, x, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x, term = step(x)
+            structure = structure + term
+        return x, structure
+
+    def residuals(self, clean: Tensor, faces: Tensor) -> Tensor:
+        """Decode clean latents and return their difference to the reference, (n, 3, V, V)."""
+        return enlarge(self._decode(clean) - self.reference_decoded[faces], self.scene.originals.shape[-1])
+
+    def _step(self, x: Tensor, k: int, faces: Tensor) -> tuple[Tensor, Tensor]:
+        if self._recording is not None:
+            self._recording.clear()
+        cond = self.purifier.condition(self.conditions.of(k, faces))
+        through = not self.truncated
+        x = reverse_step(self.purifier.model, x, self.levels, k, cond, shift=self.shift, through_model=through)
+        if self._recording is None:
+            return x, x.new_zeros(len(x), dtype=torch.float32)
+        maps = self._recording.take()
+        if k not in self._maps:  # the reference run
+            self._maps[k] = tuple(part.detach() for part in maps)
+        kept = tuple(part[faces.to(part.device)] for part in self._maps[k])
+        return x, structure_distance(maps, kept, row_norm=self.weights.row_norm)
+
+    def _run_reference(self) -> None:
+        with torch.inference_mode(False), torch.no_grad():
+            self.reference = self.reference.clone()  # whoever made it may have been in inference mode
+            faces = torch.arange(len(self.reference), device=self.reference.device)
+            self.reference_clean, _ = self.run(self.reference, faces)
+            self.reference_decoded = self._decode(self.reference_clean)
+
+    def _decode(self, clean: Tensor) -> Tensor:
+        decoded = self.purifier.decode(clean)
+        return decoded.to(torch.promote_types(decoded.dtype, torch.float32))
+
+
+def enlarge(residuals: Tensor, side: int) -> Tensor:
+    """Bring residuals (n, 3, S, S) to another side smoothly."""
+    if residuals.shape[-1] == side:
+        return residuals
+    return F.interpolate(residuals, (side, side), mode="bicubic", align_corners=False)
+
+
+def _mean_under(mask: Tensor, values: Tensor) -> Tensor:
+    """Average values (n, C, V, V) where the mask is above 0, (n,)."""
+    inside = (mask > 0).to(values)
+    return (inside * values.mean(dim=1, keepdim=True)).flatten(1).sum(dim=1) / inside.flatten(1).sum(dim=1).clamp(min=1.0)

@@ -1,0 +1,65 @@
+"""The diffusion model as the attack sees it, whichever program runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..builtin.model import FaceModel
+from ..diffusion.schedules import NoiseSchedule
+from ..protocols import Denoiser
+from .attention import Recording, record_self_attention
+
+
+def as_it_is(tokens: Tensor) -> Tensor:
+    """Return the tokens, for models whose condition is a tensor."""
+    return tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Purifier:
+    """A frozen latent diffusion model that gradients pass through.
+
+    Attributes:
+        model: Denoiser in VE coordinates; takes what `condition` returns.
+        schedule: Noise levels of its training timesteps.
+        encode: Images (B, 3, S, S) in [0, 1] to clean latents (B, C, h, w); no randomness.
+        decode: Latents to images, about [0, 1], every item by itself; differentiable, best not
+            clipped, because clipped pixels give no gradient.
+        empty: (1, L, D) tokens of the empty condition, on the device of the computation.
+        resolution: Side S of the crops the model wants, in pixels.
+        record: Opens a recording of the self-attention of `model`.
+        condition: Tokens (B, L, D) to what the model takes; gradients pass.
+    """
+
+    model: Denoiser
+    schedule: NoiseSchedule
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+    empty: Tensor
+    resolution: int
+    record: Callable[[], AbstractContextManager[Recording]]
+    condition: Callable[[Tensor], Any] = as_it_is
+
+
+def builtin_purifier(model: FaceModel) -> Purifier:
+    """Wrap the built-in face model, on whichever device it is."""
+
+    def encode(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return model.autoencoder.encode(images * 2.0 - 1.0)
+
+    def decode(latents: Tensor) -> Tensor:
+        return (model.autoencoder.decode(latents) + 1.0) / 2.0
+
+    unet = model.denoiser.unet
+    return Purifier(
+        model.denoiser, model.denoiser.schedule, encode, decode, model.empty_tokens().detach(), model.resolution,
+        partial(record_self_attention, unet),
+    )  # fmt: skip

@@ -1,0 +1,120 @@
+"""What recognisers see of faces, and who they take them for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, NoFaceError, UnsupportedModelError
+from ..images import crop_landmarks
+from ..protocols import FaceRecognizer
+from ..types import FaceCrops, Faces
+
+FMR = 0.01
+"""False match rate of the thresholds that decide who is protected, as in the paper."""
+
+
+@dataclass(frozen=True, eq=False)
+class Identities:
+    """The identity vectors of faces.
+
+    Attributes:
+        vectors: One (N, D) tensor of length-1 rows per recogniser; no gradient.
+    """
+
+    vectors: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.vectors[0])
+
+    def similarities(self, embeddings: Sequence[Tensor], faces: Tensor | None = None) -> Tensor:
+        """Compare embeddings, one (n, D) tensor per recogniser, with the identities of `faces` (n,).
+
+        Returns:
+            (n, M) cosines for M recognisers. One single identity is compared with all.
+        """
+        columns = []
+        for found, own in zip(embeddings, self.vectors, strict=True):
+            chosen = own if faces is None or len(own) == 1 else own[faces.to(own.device)]
+            columns.append((found * chosen.to(found)).sum(dim=1))
+        return torch.stack(columns, dim=1)
+
+
+def thresholds(recognizers: Sequence[FaceRecognizer]) -> Tensor:
+    """Return the similarity (M,) from which two pictures count as one person at a false match rate of 1 %."""
+    return torch.tensor([recognizer.thresholds[FMR] for recognizer in recognizers])
+
+
+def look(recognizers: Sequence[FaceRecognizer], images: Tensor, landmarks5: Tensor) -> tuple[Tensor, ...]:
+    """Embed images (B, 3, H, W) with every recogniser, one (B, D) tensor each."""
+    return tuple(recognizer.embed(images, landmarks5) for recognizer in recognizers)
+
+
+def see_sources(recognizers: Sequence[FaceRecognizer], images: Tensor, landmarks5: Tensor) -> Identities:
+    """Find who the faces are, through recognisers that can be attacked.
+
+    Args:
+        recognizers: At least one; differentiable.
+        images: (N, 3, S, S) crops in [0, 1].
+        landmarks5: (N, 5, 2) in their pixels.
+
+    Raises:
+        InputError: There is no recogniser.
+        UnsupportedModelError: A recogniser gives no gradient.
+    """
+    if not recognizers:
+        raise InputError("Expected at least one face recogniser, got none. Connect Load Face Recognizers.")
+    with torch.inference_mode(False), torch.enable_grad():
+        probe = images.detach().clone().requires_grad_(True)
+        found = look(recognizers, probe, landmarks5.clone())
+    for recognizer, vectors in zip(recognizers, found, strict=True):
+        if not vectors.requires_grad:
+            raise UnsupportedModelError(
+                f"Expected recognisers that gradients pass through, got {recognizer.name}, which gives none. "
+                "Use the recognisers of Load Face Recognizers."
+            )
+    return Identities(tuple(vectors.detach() for vectors in found))
+
+
+def see_faces(recognizers: Sequence[FaceRecognizer], images: Tensor, faces: Faces) -> Identities:
+    """Find who all faces of whole pictures (B, 3, H, W) in [0, 1] are, for recognisers on any device."""
+    rows = []
+    with torch.inference_mode(False), torch.no_grad():
+        for face in faces.items:
+            points = torch.from_numpy(face.landmarks5.copy()).float()[None].to(images.device)
+            rows.append(look(recognizers, images[face.image_index][None], points))
+    return Identities(tuple(torch.cat(column) for column in zip(*rows, strict=True)))
+
+
+def see_target(recognizers: Sequence[FaceRecognizer], images: Tensor, faces: Faces) -> Identities:
+    """Find who the only face of a target picture (1, 3, H, W) is.
+
+    Raises:
+        NoFaceError, InputError: See `check_target_faces`.
+    """
+    check_target_faces(faces)
+    return see_faces(recognizers, images, faces)
+
+
+def check_target_faces(faces: Faces) -> None:
+    """Check that a target picture shows one person.
+
+    Raises:
+        NoFaceError: It shows nobody.
+        InputError: It shows several, so that it is not said who is meant.
+    """
+    if len(faces) == 0:
+        raise NoFaceError("Expected one face in the target picture, found none. Choose a clear picture of one person.")
+    if len(faces) > 1 or faces.num_images != 1:
+        raise InputError(
+            f"Expected one target picture with one face, got {len(faces)} faces in {faces.num_images} pictures. "
+            "Crop the picture to the person that is meant."
+        )
+
+
+def face_landmarks(crops: FaceCrops, size: int) -> Tensor:
+    """Return the landmarks (N, 5, 2) of crops, in pixels of copies with sides of `size`."""
+    return (crop_landmarks(crops) + 0.5) * (size / crops.size) - 0.5

@@ -1,0 +1,194 @@
+"""Checks 9 to 11 and 14: the search itself, on real parts with random weights."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from faceprivacy_core.adversarial.attack import AttackReport, AttackResult, AttackSettings, attack_latents
+from faceprivacy_core.adversarial.goals import Dodge
+from faceprivacy_core.adversarial.levels import invert_to_levels
+from faceprivacy_core.adversarial.objective import Weights
+from faceprivacy_core.adversarial.transforms import TransformSettings
+from faceprivacy_core.adversarial.unconditional import EmptySettings
+from faceprivacy_core.errors import InputError, NumericalError
+from tests.core.adversarial.toys import LEVELS, THRESHOLDS, CountingModel, network, objective, scene, sources, tiny_purifier
+
+STEPS = AttackSettings(iterations=5, learning_rate=0.1, settle=99)
+
+
+def attack(count: int = 2, settings: AttackSettings = STEPS, **options: object) -> AttackResult:
+    with objective(count, **options) as of:
+        return attack_latents(of, settings)
+
+
+def test_the_loss_falls_and_the_goal_is_reached():
+    result = attack(2, replace(STEPS, iterations=12))
+    attacks = result.history.attack
+    assert attacks.shape == (12, 2)
+    assert bool((attacks[-1] < attacks[0]).all())
+    assert result.is_reached.tolist() == [True, True]
+    assert bool((result.history.similarities[-1] < 0.3).all())
+
+
+def test_the_latent_stays_within_the_trust_region():
+    with objective(2, goal=Dodge(sources(scene(2)), THRESHOLDS, margin=1.0)) as of:
+        result = attack_latents(of, STEPS)
+        distance = float((result.latents - of.reference).abs().max())
+    assert 0.0 < distance <= 5 * 0.1 * 1.05
+
+
+def test_no_iteration_changes_nothing():
+    with objective(2) as of:
+        result = attack_latents(of, replace(STEPS, iterations=0))
+        assert torch.equal(result.latents, of.reference)
+    assert float(result.residuals.abs().max()) == 0.0
+    assert result.iterations.tolist() == [0, 0]
+    assert result.is_reached.tolist() == [False, False]
+    assert len(result.history.attack) == 0
+
+
+@pytest.mark.parametrize("transforms", [None, TransformSettings()])
+def test_a_batch_equals_its_faces_alone(transforms: TransformSettings | None):
+    learned = EmptySettings(steps=1)
+    together = attack(2, transforms=transforms, empty=learned)
+    for row in range(2):
+        alone = attack(2, only=[row], transforms=transforms, empty=learned)
+        torch.testing.assert_close(together.latents[row], alone.latents[0], rtol=0, atol=1e-3)
+        assert together.iterations[row] == alone.iterations[0]
+
+
+def test_two_runs_are_equal_whatever_the_global_random_state_is():
+    options = {"transforms": TransformSettings(), "empty": EmptySettings(steps=1)}
+    results = []
+    for seed in (1, 2):
+        with objective(2, **options) as of:
+            torch.manual_seed(seed)
+            results.append(attack_latents(of, STEPS))
+    assert torch.equal(results[0].latents, results[1].latents)
+    assert torch.equal(results[0].residuals, results[1].residuals)
+
+
+def test_rows_through_the_model_stay_in_the_budget():
+    purifier = tiny_purifier()
+    counting = CountingModel(purifier.model)
+    counted = replace(purifier, model=counting)
+    whole = EmptySettings(min_gain=0.0, good_enough=0.0)
+    with objective(1, purifier=counted, empty=whole, goal=Dodge(sources(scene(1)), THRESHOLDS, margin=1.0)) as of:
+        attack_latents(of, AttackSettings(iterations=30, learning_rate=0.01))
+    assert counting.forward == 3 + 63 + 3 + 90 <= 162
+    assert counting.backward == 60 + 87 <= 150
+    assert all(p.grad is None and not p.requires_grad for p in network(purifier).parameters())
+
+
+def test_the_truncated_mode_reaches_the_goal_without_the_models_gradient():
+    purifier = tiny_purifier()
+    counting = CountingModel(purifier.model)
+    result = attack(1, replace(STEPS, iterations=12), purifier=replace(purifier, model=counting), truncated=True)
+    assert result.is_reached.tolist() == [True]
+    assert counting.backward == 0
+
+
+def test_a_protected_face_stops_and_settling_goes_on():
+    stopped = attack(2, replace(STEPS, iterations=12, settle=0))
+    steps = (~stopped.history.attack.isnan()).sum(dim=0)
+    assert bool((steps < 12).all())
+    assert torch.equal(steps, stopped.iterations)
+    settled = attack(2, replace(STEPS, iterations=12, settle=2))
+    assert (~settled.history.attack.isnan()).sum(dim=0).tolist() == (steps + 2).tolist()
+
+
+def test_the_best_iterate_changes_least_among_those_that_reach_the_goal():
+    result = attack(2, replace(STEPS, iterations=12), weights=Weights(1.0, 0.0, change=20.0))
+    for face in range(2):
+        reached = (result.history.similarities[:, face] < THRESHOLDS).all(dim=1)
+        change = torch.where(reached, result.history.change[:, face], torch.inf)
+        assert int(result.iterations[face]) == int(change.argmin()) + 1
+
+
+def test_without_success_the_least_attack_loss_is_best():
+    result = attack(1, replace(STEPS, iterations=4), goal=Dodge(sources(scene(1)), THRESHOLDS, margin=1.0))
+    assert result.is_reached.tolist() == [False]
+    assert int(result.iterations[0]) == int(result.history.attack[:, 0].argmin()) + 1
+
+
+class CancelledError(Exception):
+    pass
+
+
+def stop_at(iteration: int) -> object:
+    def progress(report: AttackReport) -> None:
+        if report.iteration == iteration:
+            raise CancelledError
+
+    return progress
+
+
+def test_cancelling_keeps_the_best_only_if_asked():
+    with objective(1) as of:
+        with pytest.raises(CancelledError):
+            attack_latents(of, STEPS, progress=stop_at(3))
+        kept = attack_latents(of, STEPS, progress=stop_at(3), keep_best_on_cancel=(CancelledError,))
+        same = attack_latents(of, replace(STEPS, iterations=3))
+    assert kept.cancelled
+    assert len(kept.history.attack) == 3
+    assert torch.equal(kept.latents, same.latents)
+    assert not same.cancelled
+
+
+def test_progress_is_told_similarities_and_latents():
+    seen: list[AttackReport] = []
+    with objective(2) as of:
+        attack_latents(of, replace(STEPS, iterations=12, settle=0), progress=seen.append)
+    assert [report.iteration for report in seen] == list(range(1, len(seen) + 1))
+    assert all(report.similarities.shape == (2, 2) and not bool(report.similarities.isnan().any()) for report in seen)
+    assert seen[-1].is_reached.tolist() == [True, True]
+    assert seen[0].latents.shape == (2, 4, 8, 8)
+
+
+def test_a_gradient_that_vanishes_is_named():
+    purifier = tiny_purifier()
+    with (
+        objective(
+            1, purifier=replace(purifier, decode=lambda z: 0.0 * purifier.decode(z)), weights=Weights(structure=0.0)
+        ) as of,
+        pytest.raises(NumericalError, match="got 0 everywhere: half precision underflows"),
+    ):
+        attack_latents(of, STEPS)
+
+
+def test_a_gradient_that_is_not_finite_is_named():
+    purifier = tiny_purifier()
+
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        return purifier.decode(latents) + (latents.detach() - latents).abs().sqrt().mean()
+
+    with (
+        objective(1, purifier=replace(purifier, decode=decode)) as of,
+        pytest.raises(NumericalError, match="got NaN or infinity"),
+    ):
+        attack_latents(of, STEPS)
+
+
+def test_works_inside_inference_mode():
+    of = objective(1)
+    with torch.inference_mode(), of:
+        assert attack_latents(of, replace(STEPS, iterations=3)).latents.shape == (1, 4, 8, 8)
+
+
+def test_the_released_decay_draws_latents_to_zero():
+    norms = [attack(1, replace(STEPS, weight_decay=decay)).latents.norm() for decay in (0.0, 0.5)]
+    assert norms[1] < norms[0]
+
+
+def test_bad_settings_are_refused():
+    for options in ({"iterations": -1}, {"settle": -1}, {"learning_rate": 0.0}, {"weight_decay": -1.0}):
+        with pytest.raises(InputError, match="learning rate above 0"):
+            AttackSettings(**options)
+
+
+def test_the_inversion_starts_from_the_deepest_level():
+    purifier = tiny_purifier()
+    with objective(1, purifier=purifier) as of:
+        path = invert_to_levels(purifier.model, purifier.encode(of.scene.originals), LEVELS, purifier.empty)
+        assert torch.equal(of.reference, path[-1])

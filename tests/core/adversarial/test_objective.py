@@ -1,0 +1,179 @@
+"""Checks 5 to 7 and 12: the lean objective is the released one, checkpoints change nothing, zero is zero."""
+
+import pytest
+import torch
+
+from faceprivacy_core.adversarial.agreement import truncated_agreement
+from faceprivacy_core.adversarial.levels import predict_noise
+from faceprivacy_core.adversarial.objective import Objective, Weights
+from faceprivacy_core.adversarial.purifier import Purifier
+from faceprivacy_core.adversarial.sight import look
+from faceprivacy_core.adversarial.structure import structure_distance
+from faceprivacy_core.adversarial.transforms import TransformSettings
+from faceprivacy_core.errors import InputError, UnsupportedModelError
+from tests.core.adversarial.toys import LEVELS, RECOGNIZERS, network, objective, tiny_purifier
+
+DOUBLE = torch.float64
+
+
+def pushed(of: Objective, size: float = 0.1, seed: int = 3) -> torch.Tensor:
+    noise = torch.randn(of.reference.shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+    return (of.reference + size * noise.to(of.reference)).detach().requires_grad_(True)
+
+
+def gradient(of: Objective, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    total = of(latents, torch.arange(len(latents))).total
+    return total.detach(), torch.autograd.grad(total.sum(), latents)[0]
+
+
+def four_rows(of: Objective, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The released formulation: reference and attacked latent twice in every call, nothing cached."""
+    pair, structure = torch.cat([of.reference, latents]), latents.new_zeros(())
+    with of.purifier.record() as recording:
+        for k in range(len(LEVELS), 0, -1):
+            cond = of.conditions.tokens[k - 1].expand(4, -1, -1)
+            noise = predict_noise(of.purifier.model, torch.cat([pair, pair]), LEVELS[k], cond)[:2]
+            pair = pair + (LEVELS[k - 1] - LEVELS[k]) * noise
+            maps = recording.take()
+            structure = structure + structure_distance([m[3:] for m in maps], [m[2:3] for m in maps])[0]
+    decoded = of.purifier.decode(pair)
+    changed = (of.scene.originals + of.scene.mask * (decoded[1:] - decoded[:1])).clamp(0.0, 1.0)
+    attack = of.goal.loss(look(RECOGNIZERS, changed, of.scene.landmarks5), torch.zeros(1, dtype=torch.long))
+    total = of.weights.attack * attack + of.weights.structure * structure
+    return total.detach(), torch.autograd.grad(total.sum(), latents)[0]
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (DOUBLE, 1e-10)])
+def test_the_lean_objective_equals_the_four_row_one(dtype: torch.dtype, tolerance: float):
+    of = objective(1, dtype=dtype, weights=Weights(0.003, 100.0))
+    with of:
+        lean = gradient(of, latents := pushed(of))
+    rows = four_rows(of, latents)
+    assert relative_error(lean[0], rows[0]) < tolerance
+    assert relative_error(lean[1], rows[1]) < tolerance
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_checkpointing_changes_no_gradient(shift: int):
+    results = []
+    for checkpointed in (False, True):
+        with objective(2, weights=Weights(0.5, 50.0), shift=shift, checkpointed=checkpointed) as of:
+            results.append(gradient(of, pushed(of)))
+    assert relative_error(results[1][0], results[0][0]) < 1e-5
+    assert relative_error(results[1][1], results[0][1]) < 1e-5
+
+
+def test_at_the_reference_structure_and_its_gradient_are_zero_and_the_picture_is_the_original():
+    with objective(2, weights=Weights(1e-9, 1.0)) as of:
+        latents = of.reference.clone().requires_grad_(True)
+        outcome = of(latents, torch.arange(2))
+        (slope,) = torch.autograd.grad(outcome.structure.sum(), latents)
+    assert outcome.structure.tolist() == outcome.change.tolist() == [0.0, 0.0]
+    assert float(outcome.residuals.detach().abs().max()) == 0.0
+    assert float(slope.abs().max()) == 0.0
+
+
+def test_a_batch_is_the_sum_of_its_faces():
+    with objective(2) as both:
+        latents = pushed(both)
+        together = both(latents, torch.arange(2))
+        second = both(latents[1:], torch.tensor([1]))
+        torch.testing.assert_close(second.total, together.total[1:], rtol=1e-4, atol=1e-6)
+    with objective(2, only=[1]) as one:
+        alone = one(latents[1:], torch.tensor([0]))
+    torch.testing.assert_close(alone.total, together.total[1:], rtol=1e-4, atol=1e-6)
+
+
+def test_copies_share_the_loss_and_all_must_reach_the_goal():
+    with objective(1, transforms=TransformSettings(copies=3)) as of:
+        latents, faces = pushed(of), torch.tensor([0])
+        several, again, other = (of(latents, faces, number) for number in (1, 1, 2))
+    with objective(1) as of:
+        plain = of(latents, faces)
+    assert torch.equal(several.attack, again.attack)
+    assert not torch.equal(several.attack, other.attack)
+    assert not torch.equal(several.attack, plain.attack)
+    assert torch.equal(several.similarities, plain.similarities)
+
+
+def test_weights_compose_linearly_and_a_weight_of_zero_records_nothing():
+    parts = []
+    for weights in (Weights(2.0, 3.0, change=5.0), Weights(2.0, 0.0)):
+        with objective(1, weights=weights) as of:
+            parts.append(of(pushed(of), torch.tensor([0])))
+    full, bare = parts
+    torch.testing.assert_close(full.total, 2.0 * full.attack + 3.0 * full.structure + 5.0 * full.change)
+    assert bare.structure.tolist() == [0.0]
+    torch.testing.assert_close(bare.attack, full.attack)
+
+
+class MeanDifference:
+    def compute_differentiable(self, images: torch.Tensor, references: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return (mask * (images - references).abs()).mean(dim=(1, 2, 3))
+
+
+def test_looks_count_when_they_have_a_weight_and_must_then_be_measured():
+    totals = []
+    for weight in (0.0, 1.0):
+        with objective(1, weights=Weights(1.0, perceptual=weight), perceptual=MeanDifference()) as of:
+            totals.append(of(pushed(of), torch.tensor([0])).total)
+    assert totals[1] > totals[0]
+    with pytest.raises(InputError, match="perceptual network"):
+        objective(1, weights=Weights(perceptual=1.0))
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_the_truncated_gradient_is_the_decoders_alone_and_its_agreement_is_reported(shift: int):
+    with objective(2, weights=Weights(1.0, 0.0), shift=shift, truncated=True) as of:
+        latents = pushed(of)
+        _, short = gradient(of, latents)
+        clean, _ = of.run(latents, torch.arange(2))
+        leaf = clean.detach().requires_grad_(True)
+        changed = (of.scene.originals + of.scene.mask * of.residuals(leaf, torch.arange(2))).clamp(0.0, 1.0)
+        loss = of.goal.loss(look(RECOGNIZERS, changed, of.scene.landmarks5), torch.arange(2))
+        (direct,) = torch.autograd.grad(loss.sum(), leaf)
+        cosines = truncated_agreement(of, 0.05)
+        assert of.truncated
+    assert float(torch.nn.functional.cosine_similarity(short.flatten(), direct.flatten(), dim=0)) > 1.0 - 1e-6
+    assert cosines.shape == (2,)
+    assert bool((cosines.abs() <= 1.0 + 1e-6).all())
+
+
+def test_processors_are_back_and_no_gradient_is_left_also_when_the_model_fails():
+    purifier = tiny_purifier()
+    unet = network(purifier)
+    before = {name: id(processor) for name, processor in unet.attn_processors.items()}
+
+    def fail(latents: torch.Tensor) -> torch.Tensor:
+        raise ZeroDivisionError
+
+    broken = Purifier(
+        purifier.model, purifier.schedule, purifier.encode, fail, purifier.empty, purifier.resolution, purifier.record
+    )  # fmt: skip
+    with pytest.raises(ZeroDivisionError), objective(1, purifier=broken):
+        pass
+    with objective(1, purifier=purifier) as of:
+        gradient(of, pushed(of))
+    assert {name: id(processor) for name, processor in unet.attn_processors.items()} == before
+    assert all(p.grad is None for p in unet.parameters())
+
+
+def test_a_model_whose_attention_is_not_recorded_is_refused():
+    purifier, other = tiny_purifier(), tiny_purifier()
+    deaf = Purifier(
+        purifier.model, purifier.schedule, purifier.encode, purifier.decode, purifier.empty, purifier.resolution, other.record
+    )  # fmt: skip
+    with pytest.raises(UnsupportedModelError, match="recorded no map"), objective(1, purifier=deaf):
+        pass
+    with objective(1, purifier=deaf, weights=Weights(structure=0.0)):
+        pass
+
+
+def test_weights_that_are_none_are_refused():
+    for options in ({"attack": 0.0}, {"structure": -1.0}, {"change": -1.0}, {"perceptual": -1.0}, {"attack": float("nan")}):
+        with pytest.raises(InputError, match="attack weight above 0"):
+            Weights(**options)

@@ -1,0 +1,97 @@
+"""Learning the empty condition: it lands nearer, face by face, and touches nothing else."""
+
+import pytest
+import torch
+
+from faceprivacy_core.adversarial.levels import invert_to_levels
+from faceprivacy_core.adversarial.purifier import Purifier
+from faceprivacy_core.adversarial.reverse import RELEASED
+from faceprivacy_core.adversarial.unconditional import EmptyCondition, EmptyConditions, EmptySettings, find_empty_conditions
+from faceprivacy_core.errors import InputError, NumericalError
+from tests.core.adversarial.toys import FIXED, LEVELS, CountingModel, encode, network, pictures, tiny_purifier
+
+WHOLE = {"min_gain": 0.0, "good_enough": 0.0}
+
+
+def path_of(purifier: Purifier, rows: list[int]) -> torch.Tensor:
+    return invert_to_levels(purifier.model, encode(pictures(3)[rows]), LEVELS, purifier.empty)
+
+
+def learn(rows: list[int], shift: int = 0, **options: object) -> EmptyConditions:
+    purifier = tiny_purifier()
+    return find_empty_conditions(purifier, path_of(purifier, rows), LEVELS, EmptySettings(**options), shift=shift)
+
+
+@pytest.mark.parametrize("shift", [0, RELEASED])
+def test_learned_conditions_land_nearer_at_every_level(shift: int):
+    found = learn([0, 1], shift, steps=10)
+    assert found.tokens.shape == (3, 2, 5, 16)
+    assert bool((found.learned_errors <= found.errors).all())
+    assert bool((found.learned_errors[1:] < found.errors[1:]).all())  # shifted, the last step removes next to no noise
+
+
+def test_a_batch_learns_what_its_faces_learn_alone():
+    together = learn([0, 1], steps=4)
+    alone = torch.cat([learn([row], steps=4).tokens for row in range(2)], dim=1)
+    torch.testing.assert_close(together.tokens, alone, rtol=0, atol=1e-3)
+
+
+def test_fixed_is_the_models_own_condition_for_all():
+    purifier = tiny_purifier()
+    found = find_empty_conditions(purifier, path_of(purifier, [0, 1]), LEVELS, FIXED)
+    assert found.tokens.shape == (3, 1, 5, 16)
+    assert torch.equal(found.tokens, purifier.empty.expand(3, 1, -1, -1))
+    assert torch.equal(found.errors, found.learned_errors)
+    assert found.of(2, torch.tensor([0, 1])).shape == (2, 5, 16)
+
+
+def test_a_face_that_is_good_enough_is_not_learned():
+    purifier = tiny_purifier()
+    purifier.model.evaluations = 0
+    path = path_of(purifier, [0])
+    learned = find_empty_conditions(purifier, path, LEVELS, EmptySettings(good_enough=1e9))
+    assert purifier.model.evaluations == 3 + 3
+    assert torch.equal(learned.tokens[:, 0], purifier.empty.expand(3, -1, -1))
+
+
+def test_the_best_tokens_are_kept_and_the_released_decay_shrinks_them():
+    wild = learn([0], learning_rate=30.0, steps=4, **WHOLE)
+    assert bool((wild.learned_errors <= wild.errors).all())
+    norms = [learn([0], steps=10, weight_decay=decay, **WHOLE).tokens[0].norm() for decay in (0.0, 0.5)]
+    assert norms[1] < norms[0]
+
+
+def test_no_gradient_is_left_and_the_model_is_asked_63_times():
+    purifier = tiny_purifier()
+    path = path_of(purifier, [0])
+    counting = CountingModel(purifier.model)
+    counted = Purifier(counting, purifier.schedule, encode, purifier.decode, purifier.empty, 64, purifier.record)
+    done: list[int] = []
+    find_empty_conditions(counted, path, LEVELS, EmptySettings(**WHOLE), progress=done.append)
+    assert (counting.forward, counting.backward) == (63, 60)
+    assert done == [1, 2, 3]
+    assert purifier.empty.grad is None
+    assert all(p.grad is None and not p.requires_grad for p in network(purifier).parameters())
+
+
+def test_works_inside_inference_mode():
+    purifier = tiny_purifier()
+    with torch.inference_mode():
+        path = path_of(purifier, [0])
+        found = find_empty_conditions(purifier, path, LEVELS, EmptySettings(EmptyCondition.LEARNED, steps=2))
+    assert not found.tokens.is_inference()
+
+
+def test_bad_input_is_refused():
+    purifier = tiny_purifier()
+    path = path_of(purifier, [0])
+    with pytest.raises(InputError, match="4 latents, got 3"):
+        find_empty_conditions(purifier, path[:-1], LEVELS, EmptySettings())
+    with pytest.raises(InputError, match="declared shift of 0"):
+        find_empty_conditions(purifier, path, LEVELS, EmptySettings(), shift=2)
+    with pytest.raises(InputError, match="learned or fixed, got 'other'"):
+        EmptySettings("other")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="learning rate above 0"):
+        EmptySettings(learning_rate=0.0)
+    with pytest.raises(NumericalError, match="level 3 is not finite"):
+        find_empty_conditions(purifier, path * float("nan"), LEVELS, EmptySettings())

@@ -1,0 +1,111 @@
+"""The whole cloaking path on the built-in model with recognisers a person can compute."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from faceprivacy_core.adversarial.attack import AttackSettings
+from faceprivacy_core.adversarial.objective import Weights
+from faceprivacy_core.adversarial.sight import Identities, see_faces
+from faceprivacy_core.adversarial.unconditional import EmptyCondition, EmptySettings
+from faceprivacy_core.builtin.model import FaceModel, load_face_model
+from faceprivacy_core.cloak import CloakResult, CloakSettings, cloak_faces
+from faceprivacy_core.errors import InputError, NoFaceError, NumericalError
+from faceprivacy_core.types import Faces
+from tests.support.faces import synthetic_face
+from tests.support.recognizer import ProjectionRecognizer
+
+RECOGNIZERS = (ProjectionRecognizer("a", 0), ProjectionRecognizer("b", 1))
+QUICK = CloakSettings(
+    levels=(0.228,), empty=EmptySettings(EmptyCondition.FIXED), attack=AttackSettings(iterations=3, learning_rate=0.05),
+    weights=Weights(1.0, 1.0), transforms=None, require_protection=False,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model() -> FaceModel:
+    return load_face_model()
+
+
+def pictures(count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(5)
+    coarse = torch.rand(count, 3, 12, 16, generator=generator)
+    return torch.nn.functional.interpolate(coarse, (180, 240), mode="bilinear").round(decimals=3)
+
+
+def faces_in(count: int) -> Faces:
+    return Faces(tuple(synthetic_face(110 + 8 * i, 90, 130, image_index=i) for i in range(count)), count, 180, 240)
+
+
+def run(model: FaceModel, count: int = 1, settings: CloakSettings = QUICK, **options: object) -> CloakResult:
+    return cloak_faces(pictures(count), faces_in(count), model, RECOGNIZERS, settings, **options)
+
+
+def test_the_face_changes_the_rest_does_not_and_the_result_is_complete(model: FaceModel):
+    settings = replace(QUICK, empty=EmptySettings(steps=1))
+    result = run(model, settings=settings)
+    outside = (result.mask == 0).expand_as(result.images)
+    assert torch.equal(result.images[outside], pictures(1)[outside])
+    assert not torch.equal(result.images, pictures(1))
+    assert 0.0 <= float(result.images.min()) <= float(result.images.max()) <= 1.0
+    assert result.latents.shape == (1, 4, 16, 16)
+    assert result.conditions.tokens.shape == (1, 1, 21, 768)
+    assert result.history.similarities.shape == (3, 1, 2)
+    assert result.similarities.shape == (1, 2)
+    assert torch.equal(result.is_protected, (result.similarities < result.thresholds).all(dim=1))
+    networks = (model.denoiser.unet, model.autoencoder, model.token_head)
+    assert all(p.grad is None and not p.requires_grad for network in networks for p in network.parameters())
+
+
+def test_no_iteration_is_the_identity_and_does_not_pass_for_protection(model: FaceModel):
+    nothing = replace(QUICK, attack=AttackSettings(iterations=0))
+    result = run(model, settings=nothing)
+    assert torch.equal(result.images, pictures(1))
+    assert result.is_protected.tolist() == [False]
+    with pytest.raises(NumericalError, match=r"1 of 1 that are not; face 0: a 1\.00 \(limit 0\.30\)"):
+        run(model, settings=replace(nothing, require_protection=True))
+
+
+def test_a_batch_equals_its_pictures_alone_and_one_seed_gives_one_result(model: FaceModel):
+    batch = run(model, 2)
+    for index in range(2):
+        face = Faces((synthetic_face(110 + 8 * index, 90, 130),), 1, 180, 240)
+        alone = cloak_faces(pictures(2)[index : index + 1], face, model, RECOGNIZERS, QUICK)
+        torch.testing.assert_close(batch.latents[index], alone.latents[0], rtol=0, atol=1e-3)
+        assert float((batch.images[index] - alone.images[0]).abs().max()) <= 1.0 / 255.0
+    torch.manual_seed(7)
+    assert torch.equal(run(model, 2).images, batch.images)
+    assert not torch.equal(run(model, 2, replace(QUICK, seed=1)).images, batch.images)
+
+
+def test_progress_counts_levels_and_iterations_also_inside_inference_mode(model: FaceModel):
+    seen: list[tuple[int, int]] = []
+    with torch.inference_mode():
+        run(model, progress=lambda step, total, preview=None: seen.append((step, total)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_impersonation_needs_a_target_and_the_users_word(model: FaceModel):
+    somebody = see_faces(RECOGNIZERS, 1.0 - pictures(1), faces_in(1))
+    wants = replace(QUICK, impersonate=True)
+    with pytest.raises(InputError, match="target picture to impersonate, got none"):
+        run(model, settings=wants)
+    with pytest.raises(InputError, match="acknowledgement"):
+        run(model, settings=wants, target=somebody)
+    result = run(model, settings=replace(wants, acknowledged=True), target=somebody)
+    assert torch.equal(result.is_protected, (result.similarities > result.thresholds).all(dim=1))
+    himself: Identities = see_faces(RECOGNIZERS, pictures(1), faces_in(1))
+    with pytest.raises(InputError, match="another person"):
+        run(model, target=himself)
+
+
+def test_bad_input_is_refused(model: FaceModel):
+    with pytest.raises(NoFaceError):
+        cloak_faces(pictures(1), Faces((), 1, 180, 240), model, RECOGNIZERS, QUICK)
+    with pytest.raises(InputError, match="at least one face recogniser"):
+        cloak_faces(pictures(1), faces_in(1), model, (), QUICK)
+    with pytest.raises(InputError, match="declared shift"):
+        replace(QUICK, shift=2)
+    with pytest.raises(InputError, match="margin in"):
+        replace(QUICK, margin=2.0)
