@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from devtools.paths import ROOT
 
 # Folders that need the host; those in one group share one running server.
 HOST_PARTS = (("host",), ("workflows", "browser"))
+MAX_WORKERS = 4
 NOTHING_COLLECTED = 5
 
 
@@ -54,7 +56,13 @@ def parts(tests: Path) -> list[list[str]]:
     """Return the arguments of each run of pytest: everything without the host comes first."""
     ignored = [f"--ignore={tests.name}/{name}" for group in HOST_PARTS for name in group]
     present = [[f"{tests.name}/{name}" for name in group if list((tests / name).glob("test_*.py"))] for group in HOST_PARTS]
-    return [[tests.name, *ignored], *filter(None, present)]
+    return [[tests.name, *ignored, *workers()], *filter(None, present)]
+
+
+def workers() -> list[str]:
+    """Return the options that share files out over the processors; each worker computes in one thread."""
+    count = min(os.cpu_count() or 1, MAX_WORKERS)
+    return ["-n", str(count), "--dist", "loadfile"] if count > 1 else []
 
 
 def run_tests(python: Path, arguments: Sequence[str]) -> int:
@@ -73,7 +81,8 @@ def run_tests(python: Path, arguments: Sequence[str]) -> int:
         for number, run in enumerate(runs):
             report = Path(folder) / f"{number}.xml"
             say(f"\npytest {' '.join(run)}")
-            status = run_in_front([python, "-m", "pytest", f"--junitxml={report}", *run])
+            threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} if "-n" in run else {}
+            status = run_in_front([python, "-m", "pytest", f"--junitxml={report}", *run], env={**os.environ, **threads})
             tally.add(report, status)
             if status == INTERRUPTED:
                 break
