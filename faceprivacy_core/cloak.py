@@ -11,7 +11,7 @@ Deviations: only the change is pasted, at full resolution and under a mask; alig
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -45,6 +45,10 @@ held-out decisions, 29.6 dB. A structure weight of 100 changed 0.1 dB and one of
 and costs the recording, so it is left out here."""
 
 
+RELAX = 0.5
+"""Factor on the weight of the change at every further attempt on a face that is not protected yet."""
+
+
 @dataclass(frozen=True)
 class CloakSettings:
     """What to do to every face; the defaults were measured with the built-in model, `RELEASED` has the paper's.
@@ -64,6 +68,8 @@ class CloakSettings:
         seed: Of the first push and the transforms.
         mask: Region that may change.
         truncated_gradient, checkpoint: See `Objective`.
+        attempts: How often a face that is not protected is tried again, with half the weight of the
+            change each time; a face keeps its first protected result.
         require_protection: Raise when a face is not protected, rather than return it.
     """
 
@@ -82,10 +88,13 @@ class CloakSettings:
     mask: MaskSettings = field(default_factory=MaskSettings)
     truncated_gradient: bool = False
     checkpoint: bool = False
+    attempts: int = 3
     require_protection: bool = True
 
     def __post_init__(self) -> None:
         check_shift(self.shift)
+        if self.attempts < 1:
+            raise InputError(f"Expected at least one attempt, got {self.attempts}.")
         if not 0.0 <= self.margin <= 1.0:
             raise InputError(f"Expected a margin in [0, 1], got {self.margin}.")
 
@@ -98,6 +107,7 @@ RELEASED = CloakSettings(
     transforms=None,
     margin=0.0,
     hinge=False,
+    attempts=1,
     require_protection=False,
 )
 """The numbers of the released code; residual paste, best iterate and seeded kick stay ours."""
@@ -218,17 +228,29 @@ def _cloak(
     goal = _goal(see_sources(recognizers, scene.originals, scene.landmarks5), recognizers, settings, target)
     levels = choose_levels(purifier.schedule, settings.levels)
     reference, conditions = _prepare(scene.originals, purifier, levels, settings, steps.level)
-    with Objective(
-        purifier, levels, reference, conditions, scene, recognizers, goal, settings.weights, transforms=settings.transforms,
-        perceptual=perceptual, shift=settings.shift, truncated=settings.truncated_gradient, checkpointed=settings.checkpoint,
-    ) as objective:  # fmt: skip
-        found = attack_latents(objective, settings.attack, progress=steps.iteration, keep_best_on_cancel=keep_best_on_cancel)
-    cloaked = paste_residual(images, found.residuals.to(images.device), crops, mask)
-    similarities, protected = _judge(images, cloaked, faces, recognizers, settings, target, scene.originals.device)
+    protected = torch.zeros(len(faces), dtype=torch.bool)
+    latents, residuals = reference.cpu(), torch.zeros_like(scene.originals, device=images.device)
+    for attempt in range(settings.attempts):
+        weights = replace(settings.weights, change=settings.weights.change * RELAX**attempt)
+        with Objective(
+            purifier, levels, reference, conditions, scene, recognizers, goal, weights, transforms=settings.transforms,
+            perceptual=perceptual, shift=settings.shift, truncated=settings.truncated_gradient,
+            checkpointed=settings.checkpoint,
+        ) as objective:  # fmt: skip
+            found = attack_latents(
+                objective, settings.attack, progress=steps.iteration, keep_best_on_cancel=keep_best_on_cancel
+            )
+        keep = protected.view(-1, 1, 1, 1)
+        latents = torch.where(keep, latents, found.latents.cpu())
+        residuals = torch.where(keep.to(images.device), residuals, found.residuals.to(images.device))
+        cloaked = paste_residual(images, residuals, crops, mask)
+        similarities, protected = _judge(images, cloaked, faces, recognizers, settings, target, scene.originals.device)
+        if bool(protected.all()) or found.cancelled or settings.attack.iterations == 0:
+            break
     _check_protected(protected, similarities, recognizers, settings)
     return CloakResult(
-        cloaked, mask, crops, levels, found.latents.cpu(), conditions, found.history, similarities, thresholds(recognizers),
-        protected, found.cancelled,
+        cloaked, mask, crops, levels, latents, conditions, found.history, similarities, thresholds(recognizers), protected,
+        found.cancelled,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import FacePrivacyError
-from . import anonymize, audit, decrypt, encrypt, hide, inspect, key, models, recover, release, report
+from . import anonymize, audit, cloak, decrypt, encrypt, hide, inspect, key, models, recover, release, report
 from .console import say
 
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="faceprivacy", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (anonymize, hide, recover, encrypt, decrypt, release, inspect, key, audit, report, models):
+    for command in (anonymize, hide, recover, cloak, encrypt, decrypt, release, inspect, key, audit, report, models):
         command.add_parser(commands)
     options = parser.parse_args(arguments)
     try:

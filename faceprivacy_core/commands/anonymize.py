@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .protecting import add_protecting_options, protect_files
+from .protecting import add_regenerating_options, protect_files
 
 
 def add_parser(commands: Any) -> None:
@@ -16,7 +16,7 @@ def add_parser(commands: Any) -> None:
         description="Replaces every face in the given pictures. Writes DIR/NAME.png at the picture's size and "
         "DIR/NAME.json with what was measured. A picture in which anything fails is not written.",
     )
-    add_protecting_options(parser, noise=0.6, strength=1.0)
+    add_regenerating_options(parser, noise=0.6, strength=1.0)
     parser.set_defaults(run=run)
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ from ..metrics.perceptual import PerceptualDistance, load_perceptual
 from ..metrics.report import compute_report
 from ..protocols import FaceDetector, FaceRecognizer, Progress
 from ..recover import invert_faces
-from ..regenerate import RegenerateResult
 from ..types import Faces
 from .console import say
 from .inversion_options import InversionChoice, write_inversion
@@ -45,7 +44,19 @@ class Tools:
     perceptual: PerceptualDistance
 
 
-Method = Callable[[torch.Tensor, Faces, Tools, Progress], RegenerateResult]
+class Protected(Protocol):
+    """What is written of a method's result.
+
+    Attributes:
+        images: (1, 3, H, W) in [0, 1].
+        mask: (1, 1, H, W) where pixels were replaced.
+    """
+
+    images: torch.Tensor
+    mask: torch.Tensor
+
+
+Method = Callable[[torch.Tensor, Faces, Tools, Progress], Protected]
 """Receives a picture (1, 3, H, W) in [0, 1] and its faces, returns it with protected faces."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .protecting import add_protecting_options, protect_files
+from .protecting import add_regenerating_options, protect_files
 
 
 def add_parser(commands: Any) -> None:
@@ -17,7 +17,7 @@ def add_parser(commands: Any) -> None:
         "person. This protects from people, not from machines. Writes DIR/NAME.png at the picture's size and DIR/NAME.json "
         "with what was measured. A picture in which anything fails is not written.",
     )
-    add_protecting_options(parser, noise=0.9, strength=0.5)
+    add_regenerating_options(parser, noise=0.9, strength=0.5)
     parser.add_argument(
         "--look-different", type=float, default=0.0, help="also push away from the looks, which adds texture; try 1.5"
     )

@@ -17,22 +17,27 @@ if TYPE_CHECKING:
 REGIONS = ("inner face", "face with neck and ears", "whole head")
 
 
-def add_protecting_options(parser: Any, *, noise: float, strength: float) -> None:
-    """Add the options of every command that draws faces anew.
+def add_file_options(parser: Any) -> None:
+    """Add the options of every command that changes faces."""
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="pictures or folders of pictures")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same result (default: 0)")
+    parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is changed")
+    parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
+
+
+def add_regenerating_options(parser: Any, *, noise: float, strength: float) -> None:
+    """Add the options of commands that draw faces anew.
 
     Args:
         parser: Of the command.
         noise, strength: Defaults of --noise and --strength.
     """
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="pictures or folders of pictures")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same result (default: 0)")
+    add_file_options(parser)
     parser.add_argument("--steps", type=int, default=50, help="steps over the whole noise schedule (default: 50)")
     parser.add_argument("--noise", type=float, default=noise, help="how far into noise, 0 to 1 (default: %(default)s)")
     parser.add_argument("--strength", type=float, default=strength, help="energy guidance, 0 is off (default: %(default)s)")
-    parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is replaced")
-    parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
     add_inversion_options(parser)
 
 
@@ -50,7 +55,7 @@ def protect_files(args: argparse.Namespace, method: Method) -> int:
     pictures = list_pictures(args.inputs)
     check_outputs(pictures, args.out)
     selection = Selection(Which.LARGEST if args.largest else Which.ALL)
-    saving = chosen_inversion(args)
+    saving = chosen_inversion(args) if "save_inversion" in args else None
     tools = load_tools(args.device)
     args.out.mkdir(parents=True, exist_ok=True)
     failed = 0

@@ -19,7 +19,7 @@ from tests.support.recognizer import ProjectionRecognizer
 RECOGNIZERS = (ProjectionRecognizer("a", 0), ProjectionRecognizer("b", 1))
 QUICK = CloakSettings(
     levels=(0.228,), empty=EmptySettings(EmptyCondition.FIXED), attack=AttackSettings(iterations=3, learning_rate=0.05),
-    weights=Weights(1.0, 1.0), transforms=None, require_protection=False,
+    weights=Weights(1.0, 1.0), transforms=None, attempts=1, require_protection=False,
 )  # fmt: skip
 
 
@@ -109,3 +109,13 @@ def test_bad_input_is_refused(model: FaceModel):
         replace(QUICK, shift=2)
     with pytest.raises(InputError, match="margin in"):
         replace(QUICK, margin=2.0)
+
+
+def test_a_face_that_is_not_protected_is_tried_again_with_less_regard_for_the_change(model: FaceModel):
+    careful = replace(QUICK, weights=replace(QUICK.weights, change=1e4), attack=replace(QUICK.attack, iterations=2))
+    once, thrice = (run(model, settings=replace(careful, attempts=attempts)) for attempts in (1, 3))
+    assert not bool(once.is_protected.any())
+    changes = [float((result.images - pictures(1)).abs().mean()) for result in (once, thrice)]
+    assert changes[1] > changes[0]
+    with pytest.raises(InputError, match="attempt"):
+        replace(careful, attempts=0)
