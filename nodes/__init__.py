@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
 from ._host import register_models_folder
+from .adversarial import AdversarialLatent
 from .builtin import LoadBuiltinFaceModel
 from .crops import FaceCrop, FacePaste
 from .evaluate import PrivacyReport
@@ -24,6 +25,7 @@ NODES: list[type[io.ComfyNode]] = [
     MsiInversion,
     EmbeddingSchedule,
     EnergyGuidance,
+    AdversarialLatent,
     PrivacyReport,
     LoadPrivacyKey,
     KeyedEncrypt,
