@@ -1,0 +1,269 @@
+"""MODEL, VAE and CONDITIONING of the host as the attack sees a diffusion model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.utils
+import latent_preview
+import torch
+from server import PromptServer
+from torch import Tensor, nn
+
+from ..faceprivacy_core.adversarial.attack import AttackReport
+from ..faceprivacy_core.adversarial.attention import Maps, Recording
+from ..faceprivacy_core.adversarial.levels import Levels
+from ..faceprivacy_core.adversarial.purifier import Purifier
+from ..faceprivacy_core.errors import InputError, UnsupportedModelError
+from ..faceprivacy_core.guidance.checkpointing import checkpointed_decode
+from ..faceprivacy_core.protocols import Denoiser
+from . import _host
+from ._host_gradients import GradientModel, HostCondition
+from .schedule import TRAIN_STEPS, percent_range
+
+Result = TypeVar("Result")
+CANCEL = comfy.model_management.InterruptProcessingException
+"""What the host raises when the user pressed cancel."""
+
+MAX_FACES_SHOWN = 6
+
+
+def with_purifier(
+    job: Callable[[Purifier], Result],
+    model: comfy.model_patcher.ModelPatcher,
+    vae: comfy.sd.VAE,
+    positive: list[Any],
+    size: int,
+    num_faces: int,
+    *,
+    low_memory: bool = False,
+) -> Result:
+    """Run a job on a purifier made from objects of the host; they stay as they are.
+
+    Args:
+        job: What to do; the purifier is of use only inside.
+        model: MODEL; patches and LoRA apply.
+        vae: Its VAE.
+        positive: CONDITIONING with one entry, the empty condition.
+        size: Side of the crops, pixels.
+        num_faces: Largest batch; the host makes room for it.
+        low_memory: Compute the VAE's blocks again for the gradient.
+
+    Raises:
+        UnsupportedModelError: The model is of another kind, gives no gradient, or the VAE is another's.
+        InputError: Size or condition do not fit.
+    """
+    schedule = _host.noise_schedule(model)
+    if size < 64 or size % 8:
+        raise InputError(f"Expected a crop size of at least 64 that is a multiple of 8, got {size}. Use 512 for SD1.5.")
+    with torch.inference_mode(False):
+        empty = empty_condition(positive)
+        network = OpenVae(model, vae)
+        with torch.no_grad():
+            shape = network.encode(torch.zeros(1, 3, size, size)).shape[1:]
+        decode = checkpointed_decode(network.decode, network.network) if low_memory else network.decode
+        frozen = RecordableModel(model, [network.patcher])
+
+        def run(denoiser: Denoiser, device: torch.device) -> Result:
+            tokens = empty.cross.to(device, torch.float32)
+            pooled = None if empty.pooled is None else empty.pooled.to(device)
+
+            def condition(tokens: Tensor) -> HostCondition:
+                return HostCondition(tokens, None if pooled is None else pooled.expand(len(tokens), -1))
+
+            _check_gradient(denoiser, torch.zeros(1, *shape, device=device), float(schedule.sigmas[0]), condition(tokens))
+            return job(Purifier(denoiser, schedule, network.encode, decode, tokens, size, frozen.record, condition))
+
+        return frozen.run(run, empty, (num_faces, *shape))
+
+
+def empty_condition(positive: list[Any]) -> HostCondition:
+    """Read the only entry of a CONDITIONING; call outside inference mode.
+
+    Raises:
+        InputError: There is not exactly one for all faces, or it holds more than tokens and a pooled part.
+    """
+    wanted = "one empty condition, such as 'empty' of Load Built-in Face Model or an encoded empty prompt"
+    if len(positive) != 1:
+        raise InputError(f"Expected {wanted}, got {len(positive)} entries. Do not combine conditions.")
+    tokens, options = positive[0]
+    if not isinstance(tokens, Tensor) or tokens.ndim != 3 or len(tokens) != 1:
+        raise InputError(f"Expected {wanted}, got {tuple(getattr(tokens, 'shape', ()))} instead of one row of tokens.")
+    extra = sorted({"area", "mask", "control", "gligen", "concat_latent_image", "hooks"} & set(options))
+    if extra:
+        raise InputError(f"Expected {wanted}, got one with {', '.join(extra)}. Connect it without.")
+    pooled = options.get("pooled_output")
+    return HostCondition(tokens.detach().clone(), None if pooled is None else pooled.detach().clone())
+
+
+class OpenVae(_host.ExactVae):
+    """An exact VAE whose pictures are not clipped, because clipped pixels give no gradient."""
+
+    @property
+    def patcher(self) -> comfy.model_patcher.ModelPatcher:
+        """The VAE as the host's memory management knows it."""
+        return self._patcher
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode images (B, 3, S, S) in [0, 1] without a gradient."""
+        with torch.no_grad():
+            return super().encode(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents (B, C, h, w) to images, about [0, 1]."""
+        comfy.model_management.load_models_gpu([self._patcher])
+        raw = self.latent_format.process_out(latents).to(self.device, torch.float32)
+        return ((self.network.decode(raw) + 1.0) / 2.0).to(latents.device)
+
+
+class RecordableModel(GradientModel):
+    """A MODEL with gradients whose self-attention can be recorded."""
+
+    @contextmanager
+    def record(self) -> Iterator[Recording]:
+        """Record the maps of all self-attention layers of this copy of the MODEL.
+
+        The layers compute their output as before; the maps are computed beside it.
+
+        Raises:
+            UnsupportedModelError: The model has no such layer.
+
+        Laws: test_the_recorder_sees_every_map_and_restores.
+        """
+        layers = attention_layers(self._patcher.model.diffusion_model)
+        maps = Maps()
+
+        def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            tokens = args[0]
+            context = args[1] if len(args) > 1 else kwargs.get("context")
+            keys = layer.to_k(tokens if context is None else context)
+            maps.add(*(_split_heads(part, layer.heads) for part in (layer.to_q(tokens), keys)), layer.dim_head**-0.5)
+
+        with ExitStack() as restore:
+            for layer in layers:
+                restore.callback(layer.register_forward_pre_hook(note, with_kwargs=True).remove)
+            yield maps
+
+
+def attention_layers(network: nn.Module) -> list[nn.Module]:
+    """Return the self-attention layers of a UNet of the host, in the order of its modules.
+
+    Raises:
+        UnsupportedModelError: There is none.
+    """
+    parts = ("to_q", "to_k", "heads", "dim_head")
+    found = [
+        module
+        for name, module in network.named_modules()
+        if name.rpartition(".")[2] == "attn1" and all(hasattr(module, part) for part in parts)
+    ]
+    if not found:
+        raise UnsupportedModelError(
+            f"Expected a UNet with self-attention layers named attn1, found none in {type(network).__name__}. "
+            "Use SD1.x, SD2.x, SDXL or the built-in face model, or set the structure weight to 0."
+        )
+    return found
+
+
+def _split_heads(values: Tensor, heads: int) -> Tensor:
+    return values.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _check_gradient(denoiser: Denoiser, x: Tensor, sigma: float, cond: HostCondition) -> None:
+    # Through the condition: the latent itself is a part of the result, whatever the network does.
+    probe = HostCondition(cond.cross.clone().requires_grad_(True), cond.pooled)
+    with torch.enable_grad():
+        denoised = denoiser(x, sigma, probe)
+    if not denoised.requires_grad:
+        raise UnsupportedModelError(
+            "Expected a MODEL that gradients pass through, got one that gives none. Load it in fp32, bf16 or fp16 without "
+            "quantisation, and without patches that compute outside of autograd."
+        )
+
+
+def finishing_sigmas(levels: Levels, shift: int) -> Tensor:
+    """Return the falling levels (K + 1,) on which euler makes the steps of `reverse_step`.
+
+    The pass ends at the level that counts as clean, not at 0; a further step would change the latent.
+    """
+    return torch.tensor([levels[k - shift] for k in range(len(levels), -1, -1)], dtype=torch.float32)
+
+
+def finishing_latent(latents: Tensor, levels: Levels, shift: int) -> Tensor:
+    """Declare attacked latents (N, C, h, w) at the first of `finishing_sigmas`, VE coordinates.
+
+    With the released shift that is one level cleaner than the latents are, and the result of euler
+    lacks the last factor of `reverse_step`, which is 1.0004.
+    """
+    deepest, declared = levels[len(levels)], levels[len(levels) - shift]
+    return latents * ((1.0 + declared**2) / (1.0 + deepest**2)) ** 0.5
+
+
+def finishing_conditioning(tokens: Tensor, pooled: Tensor | None, timesteps: Sequence[float]) -> list[list[Any]]:
+    """Make CONDITIONING that tells every step its own tokens.
+
+    Args:
+        tokens: (K, N, L, D), index k - 1 for step k.
+        pooled: (1, P) for SDXL; None elsewhere.
+        timesteps: K rising timesteps of 1000, at which the steps ask the model.
+
+    Returns:
+        K entries, the first for the deepest level; together they cover all timesteps once. Ranges
+        meet half-way between two steps.
+    """
+    borders = [0.0, *((low + high) / 2.0 for low, high in pairwise(timesteps)), float(TRAIN_STEPS)]
+    entries = []
+    for k in range(len(timesteps), 0, -1):
+        options: dict[str, Any] = dict(percent_range(borders[k], borders[k - 1]))
+        if pooled is not None:
+            options["pooled_output"] = pooled.expand(tokens.shape[1], -1).clone()
+        entries.append([tokens[k - 1].clone(), options])
+    return entries
+
+
+class AttackView:
+    """Shows the attack on the node: bar, latent preview and current similarities; cancels with the host."""
+
+    def __init__(
+        self, model: comfy.model_patcher.ModelPatcher, total: int, names: Sequence[str], limits: Tensor, node_id: str | None
+    ) -> None:
+        self._bar = comfy.utils.ProgressBar(total, node_id)
+        self._previewer = latent_preview.get_previewer(model.load_device, model.get_model_object("latent_format"))
+        self._names, self._limits, self._node_id = names, limits, node_id
+
+    def step(self, step: int, total: int, latents: Tensor | None = None) -> None:
+        """Move the bar; the core's `Progress`."""
+        _host.check_interrupted()
+        preview = None
+        if latents is not None and self._previewer is not None:
+            preview = self._previewer.decode_latent_to_preview_image("JPEG", latents)
+        self._bar.update_absolute(step, total, preview)
+
+    def watch(self, report: AttackReport) -> None:
+        """Show the similarities."""
+        server = getattr(PromptServer, "instance", None)
+        if server is not None and self._node_id is not None:
+            server.send_progress_text(attack_text(report, self._names, self._limits), self._node_id)
+
+
+def attack_text(report: AttackReport, names: Sequence[str], limits: Tensor) -> str:
+    """Say where the attack is: the similarities of the first faces beside their limits."""
+    lines = [f"iteration {report.iteration} of {report.total}, {int(report.is_reached.sum())} of {len(report.is_reached)} done"]
+    lines += [
+        f"face {face}: {similarity_text(row, names, limits)}" for face, row in enumerate(report.similarities[:MAX_FACES_SHOWN])
+    ]
+    return "\n".join(lines)
+
+
+def similarity_text(row: Tensor, names: Sequence[str], limits: Tensor) -> str:
+    """Write similarities (M,) beside their limits (M,)."""
+    return ", ".join(
+        f"{name} {value:.2f} (limit {limit:.2f})"
+        for name, value, limit in zip(names, row.tolist(), limits.tolist(), strict=True)
+    )

@@ -1,0 +1,244 @@
+"""Cloaking faces from recognisers with a diffusion model of the host."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..faceprivacy_core.adversarial.attack import AttackSettings
+from ..faceprivacy_core.adversarial.objective import Weights
+from ..faceprivacy_core.adversarial.purifier import Purifier
+from ..faceprivacy_core.adversarial.reverse import ALIGNED, RELEASED
+from ..faceprivacy_core.adversarial.sight import thresholds
+from ..faceprivacy_core.adversarial.transforms import TransformSettings
+from ..faceprivacy_core.adversarial.unconditional import EmptyCondition, EmptySettings
+from ..faceprivacy_core.cloak import DEFAULT_WEIGHTS, CloakResult, CloakSettings, cloak_with
+from ..faceprivacy_core.embeddings.curves import draw_curves
+from ..faceprivacy_core.errors import InputError, NoFaceError
+from ..faceprivacy_core.masks import MaskSettings, Region
+from ..faceprivacy_core.protocols import FaceRecognizer
+from ..faceprivacy_core.types import Faces
+from . import _convert, _host
+from ._host_purifier import (
+    CANCEL,
+    AttackView,
+    finishing_conditioning,
+    finishing_latent,
+    finishing_sigmas,
+    similarity_text,
+    with_purifier,
+)
+from ._types import CropsType, FacesType, RecognizersType
+
+DEFAULTS = CloakSettings()
+MEMORY = ("normal", "low")
+SCHEDULES = {"aligned": ALIGNED, "released": RELEASED}
+
+
+class AdversarialLatent(io.ComfyNode):
+    """Change faces so little that people know them and recognisers do not.
+
+    Core: `faceprivacy_core.cloak.cloak_with`.
+    """
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FacePrivacy_AdversarialLatent",
+            display_name="Adversarial Latent (Face Privacy)",
+            category="face privacy/adversarial",
+            description="Moves every chosen face away from face recognisers in the latent space of a diffusion model, so "
+            "little that people go on recognising the person. It protects from machines, not from people, and not from "
+            "every machine. Measure with held-out recognisers.",
+            search_aliases=["cloak", "adversarial", "dodge face recognition", "fawkes", "protect face"],
+            inputs=[
+                io.Model.Input("model", tooltip="SD1.x, SD2.x, SDXL or the built-in face model, without Energy Guidance."),
+                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+                io.Image.Input("image", tooltip="The whole pictures that went into Face Mask."),
+                FacesType.Input("faces", tooltip="The faces to cloak, from Face Mask."),
+                RecognizersType.Input(
+                    "recognizers", tooltip="Whom to escape. Two or more of different families transfer better to others."
+                ),
+                io.Conditioning.Input(
+                    "positive", tooltip="The empty condition: 'empty' of Load Built-in Face Model, or an encoded empty prompt."
+                ),
+                io.Int.Input(
+                    "size", default=512, min=64, max=2048, step=8,
+                    tooltip="Side of the crops in pixels: 512 for SD1.5, 1024 for SDXL; connect the built-in model's size.",
+                ),
+                io.Int.Input(
+                    "iterations", default=DEFAULTS.attack.iterations, min=0, max=500,
+                    tooltip="Updates of every face at most; a face that is protected stops earlier. 0 changes nothing.",
+                ),
+                io.Float.Input(
+                    "learning_rate", default=DEFAULTS.attack.learning_rate, min=0.001, max=1.0, step=0.001, round=False,
+                    tooltip="Step of an update in the latent. Higher protects sooner and changes more.",
+                ),
+                io.Float.Input(
+                    "attack_weight", default=DEFAULT_WEIGHTS.attack, min=0.001, max=100.0, step=0.001, round=False,
+                    advanced=True, tooltip="Weight of being somebody else to the recognisers.",
+                ),
+                io.Float.Input(
+                    "change_weight", default=DEFAULT_WEIGHTS.change, min=0.0, max=10000.0, step=1.0,
+                    tooltip="Weight of staying close to the original picture. Higher changes less and protects less.",
+                ),
+                io.Float.Input(
+                    "structure_weight", default=DEFAULT_WEIGHTS.structure, min=0.0, max=10000.0, step=0.1, advanced=True,
+                    tooltip="Weight of keeping the model's self-attention, the paper's structure loss. Above 0 it costs time "
+                    "and memory.",
+                ),
+                io.Float.Input(
+                    "margin", default=DEFAULTS.margin, min=0.0, max=1.0, step=0.01,
+                    tooltip="How far below their limits the similarities are pushed. More transfers better to recognisers "
+                    "that are not connected, and changes more.",
+                ),
+                io.Boolean.Input(
+                    "robust", default=True,
+                    tooltip="Also survive resizing, JPEG, blur and small shifts. Off is faster and breaks more easily.",
+                ),
+                io.Boolean.Input(
+                    "learned_empty", default=False, advanced=True,
+                    tooltip="Learn the empty condition of every level, as the paper does, so that the model returns to the "
+                    "picture more exactly.",
+                ),
+                io.Combo.Input(
+                    "schedule", options=list(SCHEDULES), default="aligned", advanced=True,
+                    tooltip="aligned: the model is told the noise level a latent has. released: one level less, as the "
+                    "authors' code does.",
+                ),
+                io.Combo.Input("region", options=Region, default=Region.FACE, tooltip="Part of the head that may change."),
+                io.Float.Input(
+                    "grow", default=0.0, min=-20.0, max=40.0, step=0.5, advanced=True,
+                    tooltip="Widens (or narrows) the region, in percent of the face crop's side.",
+                ),
+                io.Float.Input(
+                    "feather", default=6.0, min=0.0, max=30.0, step=0.5, advanced=True,
+                    tooltip="Width of the soft rim inside the region's outline, in percent of the face crop's side.",
+                ),
+                io.Combo.Input(
+                    "memory", options=list(MEMORY), default="normal", advanced=True,
+                    tooltip="low: parts of model and VAE are computed again for the gradient. Slower, same result up to "
+                    "rounding.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**53 - 1, control_after_generate=False,
+                    tooltip="Of the first push and of the changes to survive. The same seed gives the same result.",
+                ),
+                io.Boolean.Input(
+                    "require_protection", default=True,
+                    tooltip="Stop with an error when a face stays recognisable to the connected recognisers.",
+                ),
+                io.Boolean.Input(
+                    "keep_best_on_cancel", default=False, advanced=True,
+                    tooltip="On: cancel ends the search and goes on with the best found so far. Off: cancel stops all.",
+                ),
+                io.Int.Input(
+                    "attempts", default=DEFAULTS.attempts, min=1, max=10, optional=True, advanced=True,
+                    tooltip="How often the search is repeated for faces that are not protected yet, with half the change "
+                    "weight each time.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("image", tooltip="The cloaked pictures; outside the region every pixel is the original's."),
+                io.Latent.Output(
+                    "latent",
+                    tooltip="The attacked latents, for SamplerCustom with add_noise off, cfg 1, euler and the sigmas beside.",
+                ),
+                io.Conditioning.Output("conditioning", tooltip="What the model is told at every level, for that sampler."),
+                io.Sigmas.Output("sigmas", tooltip="The levels that sampler goes down."),
+                CropsType.Output("crops", tooltip="Where the crops lie."),
+                io.Image.Output(
+                    "plot",
+                    tooltip="Similarity to the original over the iterations of the last attempt, mean over the faces, "
+                    "one curve for each recogniser in the order of the report.",
+                ),
+                io.String.Output("report", tooltip="Similarities and limits of every face."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model: io.Model.Type, vae: io.Vae.Type, image: io.Image.Type, faces: Faces,
+        recognizers: tuple[FaceRecognizer, ...], positive: list, size: int, iterations: int, learning_rate: float,
+        attack_weight: float, change_weight: float, structure_weight: float, margin: float, robust: bool,
+        learned_empty: bool, schedule: str, region: str, grow: float, feather: float, memory: str, seed: int,
+        require_protection: bool, keep_best_on_cancel: bool, attempts: int = DEFAULTS.attempts,
+    ) -> io.NodeOutput:  # fmt: skip
+        if len(faces) == 0:
+            raise NoFaceError("Expected at least one face to cloak, got none. Check the Face Mask settings.")
+        if not recognizers:
+            raise InputError("Expected at least one face recogniser, got none. Connect Load Face Recognizers.")
+        settings = CloakSettings(
+            shift=SCHEDULES[schedule],
+            empty=EmptySettings(EmptyCondition.LEARNED if learned_empty else EmptyCondition.FIXED),
+            attack=AttackSettings(iterations, learning_rate),
+            weights=Weights(attack_weight, structure_weight, change_weight),
+            transforms=TransformSettings() if robust else None,
+            margin=margin,
+            seed=seed,
+            mask=MaskSettings(Region(region), grow, feather),
+            checkpoint=memory == "low",
+            attempts=attempts,
+            require_protection=require_protection,
+        )
+        images, names = _convert.image_to_core(image), [recognizer.name for recognizer in recognizers]
+        total = len(settings.levels) + iterations
+        view = AttackView(model, total, names, thresholds(recognizers), getattr(cls.hidden, "unique_id", None))
+
+        def cloak(purifier: Purifier) -> CloakResult:
+            return cloak_with(
+                images, faces, purifier, recognizers, settings, progress=view.step, watch=view.watch,
+                keep_best_on_cancel=(CANCEL,) if keep_best_on_cancel else (),
+            )  # fmt: skip
+
+        result = with_purifier(cloak, model, vae, positive, size, len(faces), low_memory=settings.checkpoint)
+        return io.NodeOutput(
+            _convert.core_to_image(result.images),
+            to_latent(model, result, settings.shift),
+            to_conditioning(model, result, positive, settings),
+            finishing_sigmas(result.levels, settings.shift),
+            result.crops,
+            plot(result),
+            report_text(result, names, faces),
+        )
+
+
+def to_latent(model: io.Model.Type, result: CloakResult, shift: int) -> dict[str, Tensor]:
+    """Return the attacked latents in the host's space, as stock samplers take them."""
+    latents = finishing_latent(result.latents, result.levels, shift)
+    return {"samples": model.get_model_object("latent_format").process_out(latents)}
+
+
+def to_conditioning(model: io.Model.Type, result: CloakResult, positive: list, settings: CloakSettings) -> list:
+    """Return what the model is told at every level: the learned tokens by range, or the condition that came."""
+    if settings.empty.kind == EmptyCondition.FIXED:
+        return positive
+    levels = result.levels
+    declared = torch.tensor([levels[k - settings.shift] for k in range(1, len(levels) + 1)], dtype=torch.float64)
+    timesteps = _host.noise_schedule(model).timestep(declared).tolist()
+    return finishing_conditioning(result.conditions.tokens.cpu(), positive[0][1].get("pooled_output"), timesteps)
+
+
+def plot(result: CloakResult) -> Tensor:
+    """Draw the similarities over the iterations as a host IMAGE (1, H, W, 3); they begin at 1, the original itself."""
+    rows = [torch.ones_like(result.similarities)]
+    for row in result.history.similarities.cpu():  # not a number where a face was already done
+        rows.append(torch.where(row.isnan(), rows[-1], row))
+    picture = draw_curves(torch.stack(rows).transpose(1, 2))
+    return _convert.core_to_image(_convert.uint8_to_image(np.asarray(picture))[None])
+
+
+def report_text(result: CloakResult, names: list[str], faces: Faces) -> str:
+    """Say how similar every finished face is to the original, beside the limits."""
+    protected = result.is_protected.tolist()
+    lines = [
+        f"{sum(protected)} of {len(protected)} faces protected from {', '.join(names)} after at most "
+        f"{len(result.history.similarities)} iterations in the last attempt{', cancelled' if result.cancelled else ''}."
+    ]
+    for face, (item, row, is_protected) in enumerate(zip(faces.items, result.similarities, protected, strict=True)):
+        verdict = "protected" if is_protected else "NOT protected"
+        lines.append(f"face {face}, picture {item.image_index}: {similarity_text(row, names, result.thresholds)}: {verdict}")
+    return "\n".join(lines)
