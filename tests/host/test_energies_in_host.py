@@ -94,7 +94,8 @@ def test_node_without_the_new_inputs_is_the_node_with_their_defaults(pack_nodes:
     latents = _latents(scene, 2)
     defaults = {key: value for key, value in graphs.widget_defaults(pack_nodes[NODE]).items() if key not in OLD_VALUES}
     assert defaults == {
-        "push_away": 1.0, "keep_identity": 0.0, "look_different": 0.0, "keep_landmarks": 0.0, "memory": "normal"
+        "push_away": 1.0, "keep_identity": 0.0, "look_different": 0.0, "keep_landmarks": 0.0, "memory": "normal",
+        "ceiling": 1.0, "look_target": 0.5,
     }  # fmt: skip
     old, new = _call(_guided(pack_nodes, scene), latents), _call(_guided(pack_nodes, scene, **defaults), latents)
     assert torch.equal(old, new)
