@@ -38,7 +38,7 @@ SCHEDULES = {"aligned": ALIGNED, "released": RELEASED}
 
 
 class AdversarialLatent(io.ComfyNode):
-    """Change faces so little that people know them and recognisers do not.
+    """Change faces so that people still know them and recognisers do not.
 
     Core: `faceprivacy_core.cloak.cloak_with`.
     """
@@ -49,9 +49,9 @@ class AdversarialLatent(io.ComfyNode):
             node_id="FacePrivacy_AdversarialLatent",
             display_name="Adversarial Latent (Face Privacy)",
             category="face privacy/adversarial",
-            description="Moves every chosen face away from face recognisers in the latent space of a diffusion model, so "
-            "little that people go on recognising the person. It protects from machines, not from people, and not from "
-            "every machine. Measure with held-out recognisers.",
+            description="Moves every chosen face away from face recognisers in the latent space of a diffusion model; people "
+            "go on recognising the person. It protects from machines, not from people, and not from every machine. Measure "
+            "with held-out recognisers, and look at the picture.",
             search_aliases=["cloak", "adversarial", "dodge face recognition", "fawkes", "protect face"],
             inputs=[
                 io.Model.Input("model", tooltip="SD1.x, SD2.x, SDXL or the built-in face model, without Energy Guidance."),

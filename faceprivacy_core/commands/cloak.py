@@ -12,7 +12,7 @@ def add_parser(commands: Any) -> None:
     """Add this command to the program's parser."""
     parser = commands.add_parser(
         "cloak",
-        help="change every face so little that people know it and recognisers do not",
+        help="change every face so that people still know it and recognisers do not",
         description="Moves every face in the given pictures away from face recognisers; people go on recognising the "
         "person. This protects from machines, not from people, and not from every machine. Writes DIR/NAME.png at the "
         "picture's size and DIR/NAME.json with what was measured. A picture in which a face stays recognisable to the "
