@@ -13,9 +13,10 @@ from devtools.commands import INTERRUPTED, run_in_front
 from devtools.console import say, seconds
 from devtools.paths import ROOT
 
-# Folders that need the host; those in one group share one running server.
+# Folders that need the host; those in one group share one running server, but for the shared-out ones.
 HOST_PARTS = (("host",), ("workflows", "browser"))
-MAX_WORKERS = 4
+SHARED_OUT = ("host",)
+MAX_WORKERS = 2
 NOTHING_COLLECTED = 5
 
 
@@ -55,12 +56,16 @@ class Tally:
 def parts(tests: Path) -> list[list[str]]:
     """Return the arguments of each run of pytest: everything without the host comes first."""
     ignored = [f"--ignore={tests.name}/{name}" for group in HOST_PARTS for name in group]
-    present = [[f"{tests.name}/{name}" for name in group if list((tests / name).glob("test_*.py"))] for group in HOST_PARTS]
-    return [[tests.name, *ignored, *workers()], *filter(None, present)]
+    runs = [[tests.name, *ignored, *workers()]]
+    for group in HOST_PARTS:
+        present = [f"{tests.name}/{name}" for name in group if list((tests / name).glob("test_*.py"))]
+        if present:
+            runs.append([*present, *(workers() if group == SHARED_OUT else [])])
+    return runs
 
 
 def workers() -> list[str]:
-    """Return the options that share files out over the processors; each worker computes in one thread."""
+    """Return the options that share files out over two processors; each worker computes in one thread."""
     count = min(os.cpu_count() or 1, MAX_WORKERS)
     return ["-n", str(count), "--dist", "loadfile"] if count > 1 else []
 

@@ -20,6 +20,7 @@ from tests.support.recovery import provide_inversion
 FILES = sorted(WORKFLOWS.glob("*.json"))
 RUNNABLE = [path for path in FILES if not path.stem.endswith("_sd15")]
 RUN_LIMIT_S = 1200.0
+OPEN_ATTEMPTS = 5
 RUN_BUTTON = '[data-testid="queue-button"]'
 
 LOAD = """async (workflow) => {
@@ -47,8 +48,11 @@ PROMPT = "async () => (await window.app.graphToPrompt()).output"
 
 def _open(page: Any, path: Path) -> dict[str, Any]:
     workflow = load_workflow(path)
-    page.evaluate(LOAD, workflow)
-    page.wait_for_timeout(500)
+    for _ in range(OPEN_ATTEMPTS):  # a slow frontend may put its own first graph over ours
+        page.evaluate(LOAD, workflow)
+        page.wait_for_timeout(500)
+        if page.evaluate(STATE)["nodes"] == len(workflow["nodes"]):
+            break
     return workflow
 
 
