@@ -86,6 +86,7 @@ class AutoencoderSettings:
             `faceprivacy_core.builtin.autoencoder.AutoencoderConfig`. With `start_from` only
             `decoder_blocks` counts; added blocks begin as the identity.
         l1, perceptual, identity, adversarial: Weights of the losses; 0 leaves one out.
+        perceptual_scales: Enlargements at which the perceptual loss looks, in turn.
         adversarial_from: Step at which the adversarial loss begins (its critic starts at once).
         latent_noise: Largest standard deviation of noise added to half of the latents.
         ema: Decay of the average of the weights.
@@ -105,6 +106,7 @@ class AutoencoderSettings:
     warm_up: int = 100
     l1: float = 1.0
     perceptual: float = 1.0
+    perceptual_scales: tuple[int, ...] = (1,)
     identity: float = 0.0
     adversarial: float = 0.0
     adversarial_from: int = 0
