@@ -1,32 +1,56 @@
 """Quality and cost of the built-in face model, or of several model files side by side.
 
-    python benchmarks/builtin_model.py [--model FILE ...] [--faces N] [--steps 50] [--out output/builtin_model]
+    python benchmarks/builtin_model.py [--model FILE ...] [--compare FILE] [--training-faces FOLDER]
+        [--faces N] [--steps 50] [--out output/builtin_model]
 
 Pictures: generated faces (`calibrate_recognizers.py generate` draws them) and the samples in
 `docs/samples`. Every face is detected and cut out as the pack does it. Writes a table
 (Markdown), the figures (JSON) and a grid of pictures to look at. Recognisers are those the
 methods hold out, so none was a loss in training. Measure times on a machine that does nothing else.
+
+Samples without a condition are compared with the first N generated faces. Two yardsticks stand
+beside them: the next N generated faces (column "generator"), and an older file (--compare). The
+general network is the AlexNet of LPIPS, the only one among the pack's files, so its Fréchet distances
+compare with each other and not with published FID. A nearest training face is looked for if
+--training-faces names a folder of pictures, or of a `faces.npy` that `training data` wrote. Among K
+training faces, 1 - (1 - 0.001)^K of all strangers find one that is taken for them at FMR 1e-3 (64 % with
+K = 1,000); so read the figure beside the generator's.
+
+Groups of faces: darker and lighter skin (by colour, so light and shade count, too) and turned heads.
+There is no model at hand that judges age or glasses.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.distributions import (  # noqa: E402
+    Judges,
+    Seen,
+    by_group,
+    compare,
+    in_chunks,
+    see_pictures,
+    skin_and_pose_groups,
+    to_pictures,
+)
 from faceprivacy_core.builtin.model import DEFAULT_FILE, FaceModel, load_face_model  # noqa: E402
 from faceprivacy_core.diffusion.samplers import Background, sample_euler  # noqa: E402
 from faceprivacy_core.diffusion.schedules import ddim_sigmas  # noqa: E402
@@ -36,14 +60,18 @@ from faceprivacy_core.faces.select import Selection, Which, detect_faces  # noqa
 from faceprivacy_core.images import crop_faces, crop_landmarks, cut  # noqa: E402
 from faceprivacy_core.masks import MaskSettings, draw_masks  # noqa: E402
 from faceprivacy_core.metrics.fidelity import compute_psnr, compute_ssim  # noqa: E402
-from faceprivacy_core.metrics.perceptual import PerceptualDistance, load_perceptual  # noqa: E402
+from faceprivacy_core.metrics.perceptual import load_perceptual  # noqa: E402
 from faceprivacy_core.regenerate import regeneration_mask  # noqa: E402
 from faceprivacy_core.rng import seeded_noise  # noqa: E402
 
 GENERATED = ROOT / ".cache" / "generated_faces"
 SAMPLES = ROOT / "docs" / "samples"
-CHUNK = 16
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 SHOWN = 12
+UNCONDITIONAL = "unconditional"
+
+Figures = dict[str, dict[str, float]]
+"""Figures by topic and name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,21 +89,15 @@ class Crops:
     masks: Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Judges:
-    """Networks that judge pictures."""
-
-    detector: YuNetDetector
-    perceptual: PerceptualDistance
-    recognizers: Sequence[TorchRecognizer]
+def cut_crops(paths: Iterable[Path], detector: YuNetDetector, size: int, which: Which) -> Crops:
+    """Detect faces in files and cut them out; with `Which.LARGEST` at most one for each picture."""
+    return cut_faces(map(read_rgb, paths), detector, size, which)
 
 
-def cut_crops(paths: Sequence[Path], detector: YuNetDetector, size: int, which: Which) -> Crops:
-    """Detect faces and cut them out; with `Which.LARGEST` at most one for each picture."""
+def cut_faces(pictures: Iterable[NDArray[np.uint8]], detector: YuNetDetector, size: int, which: Which) -> Crops:
+    """Detect faces in pictures (H, W, 3) and cut them out; see `cut_crops`."""
     parts = []
-    for path in paths:
-        with Image.open(path) as opened:
-            picture = np.array(opened.convert("RGB"))
+    for picture in pictures:
         faces = detect_faces([picture], detector, Selection(which))
         if faces.items:
             image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255.0
@@ -83,23 +105,29 @@ def cut_crops(paths: Sequence[Path], detector: YuNetDetector, size: int, which: 
             masks = regeneration_mask(cut(draw_masks(faces, MaskSettings())[:, None], crops))
             parts.append((images, crop_landmarks(crops), masks))
     if not parts:
-        raise SystemExit(f"Expected a face in at least one of {len(paths)} pictures, found none.")
+        raise SystemExit("Expected a face in at least one of the pictures, found none.")
     return Crops(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 
 
-def in_chunks(function: Callable[[Tensor], Tensor], *inputs: Tensor) -> Tensor:
-    """Apply a function to chunks of a batch."""
-    return torch.cat([function(*pieces) for pieces in zip(*(item.split(CHUNK) for item in inputs), strict=True)])
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read a picture (H, W, 3)."""
+    with Image.open(path) as opened:
+        return np.array(opened.convert("RGB"))
+
+
+def read_training_faces(folder: Path) -> Iterable[NDArray[np.uint8]]:
+    """Read the pictures in a folder, or the drawn ones of its `faces.npy`."""
+    pool, note = folder / "faces.npy", folder / "faces.json"
+    if not pool.is_file():
+        return map(read_rgb, sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES))
+    faces = np.load(pool, mmap_mode="r")
+    drawn = json.loads(note.read_text(encoding="utf-8"))["done"] if note.is_file() else len(faces)
+    return map(np.array, faces[:drawn])
 
 
 def decode(model: FaceModel, latents: Tensor) -> Tensor:
     """Decode latents to pictures in [0, 1]."""
     return ((in_chunks(model.autoencoder.decode, latents) + 1) / 2).clamp(0, 1)
-
-
-def to_pictures(images: Tensor) -> list[np.ndarray]:
-    """(N, 3, S, S) in [0, 1] to (S, S, 3) uint8."""
-    return list((images * 255).round().byte().permute(0, 2, 3, 1).numpy())
 
 
 def similarities(recognizer: TorchRecognizer, a: Tensor, b: Tensor, landmarks5: Tensor) -> Tensor:
@@ -108,20 +136,26 @@ def similarities(recognizer: TorchRecognizer, a: Tensor, b: Tensor, landmarks5: 
     return first @ second.T
 
 
-def measure_round_trip(model: FaceModel, crops: Crops, judges: Judges) -> tuple[dict[str, float], Tensor]:
-    """Encode and decode; compare."""
+def measure_round_trip(model: FaceModel, crops: Crops, judges: Judges) -> tuple[dict[str, Tensor], Tensor]:
+    """Encode and decode; compare each picture."""
     decoded = decode(model, in_chunks(model.autoencoder.encode, crops.images * 2 - 1))
     pairs = list(zip(to_pictures(crops.images), to_pictures(decoded), strict=True))
     everywhere = np.ones(pairs[0][0].shape[:2], dtype=np.bool_)
     figures = {
-        "PSNR, dB": np.mean([compute_psnr(*pair, everywhere) for pair in pairs]),
-        "SSIM": np.mean([compute_ssim(*pair, everywhere) for pair in pairs]),
-        "LPIPS": np.mean([judges.perceptual.compute_map(*pair).mean() for pair in pairs]),
+        "PSNR, dB": torch.tensor([compute_psnr(*pair, everywhere) for pair in pairs]),
+        "SSIM": torch.tensor([compute_ssim(*pair, everywhere) for pair in pairs]),
+        "LPIPS": torch.tensor([float(judges.perceptual.compute_map(*pair).mean()) for pair in pairs]),
     }
     for recognizer in judges.recognizers:
-        same = similarities(recognizer, crops.images, decoded, crops.landmarks5).diagonal()
-        figures[f"cosine {recognizer.name}"] = float(same.mean())
-    return {name: float(value) for name, value in figures.items()}, decoded
+        figures[f"cosine {recognizer.name}"] = similarities(
+            recognizer, crops.images, decoded, crops.landmarks5
+        ).diagonal()  # fmt: skip
+    return figures, decoded
+
+
+def averages(figures: dict[str, Tensor]) -> dict[str, float]:
+    """Average figures over the pictures."""
+    return {name: float(values.mean()) for name, values in figures.items()}
 
 
 def detection_rate(images: Tensor, detector: YuNetDetector) -> float:
@@ -129,12 +163,11 @@ def detection_rate(images: Tensor, detector: YuNetDetector) -> float:
     return float(np.mean([len(detector.detect(picture)) > 0 for picture in to_pictures(images)]))
 
 
-def measure_free(model: FaceModel, count: int, steps: int, judges: Judges) -> tuple[dict[str, float], Tensor]:
+def sample_free(model: FaceModel, count: int, steps: int) -> Tensor:
     """Sample without any condition."""
     sigmas = ddim_sigmas(model.denoiser.schedule, steps).float()
-    images = decode(model, in_chunks(lambda x: sample_euler(model.denoiser, x, sigmas, model.empty_tokens()),
-                                     float(sigmas[0]) * latent_noise(model, range(count))))  # fmt: skip
-    return {"face detected": detection_rate(images, judges.detector)}, images
+    return decode(model, in_chunks(lambda x: sample_euler(model.denoiser, x, sigmas, model.empty_tokens()),
+                                   float(sigmas[0]) * latent_noise(model, range(count))))  # fmt: skip
 
 
 def measure_told(model: FaceModel, crops: Crops, steps: int, judges: Judges) -> tuple[dict[str, float], Tensor]:
@@ -206,16 +239,60 @@ def measure_cost(path: Path, model: FaceModel, repeats: int = 25) -> dict[str, f
     return figures
 
 
-def measure(path: Path, faces: Sequence[Path], options: argparse.Namespace, judges: Judges) -> tuple[dict, dict[str, Tensor]]:
+@dataclass(frozen=True, eq=False)
+class Yardsticks:
+    """What samples of one size are compared with.
+
+    Attributes:
+        reference: Generated faces.
+        others: As many further ones.
+        training: Faces the model was trained on; None where they are not at hand.
+    """
+
+    reference: Seen
+    others: Seen
+    training: Seen | None
+
+
+def see_yardsticks(options: argparse.Namespace, judges: Judges, size: int) -> Yardsticks:
+    """Cut out and look at all faces that samples of a size are compared with."""
+    paths = sorted(options.pictures.glob("*.jpg"))[: 2 * options.faces]
+    if len(paths) < 2 * options.faces:
+        raise SystemExit(
+            f"Expected {2 * options.faces} generated faces in {options.pictures}, half of them for the yardstick, got "
+            f"{len(paths)}. Draw more with calibrate_recognizers.py generate, or lower --faces."
+        )
+    halves = (paths[: options.faces], paths[options.faces :])
+    pools = [map(read_rgb, half) for half in halves]
+    pools += [] if options.training_faces is None else [read_training_faces(options.training_faces)]
+    seen = [see_pictures(cut_faces(pool, judges.detector, size, Which.LARGEST).images, judges) for pool in pools]
+    return Yardsticks(seen[0], seen[1], seen[2] if len(seen) > 2 else None)
+
+
+def measure_free(
+    model: FaceModel, options: argparse.Namespace, judges: Judges, yardsticks: Yardsticks
+) -> tuple[dict[str, float], Tensor]:
+    """Sample without any condition; compare with the generator."""
+    images = sample_free(model, options.faces, options.steps)
+    return compare(see_pictures(images, judges), yardsticks.reference, yardsticks.training, judges.recognizers), images
+
+
+def measure(
+    path: Path, faces: Sequence[Path], options: argparse.Namespace, judges: Judges, yardsticks: Callable[[int], Yardsticks]
+) -> tuple[Figures, dict[str, Tensor]]:
     """Measure one file; return figures by topic and pictures by topic."""
     model = load_face_model(path)
     generated = cut_crops(faces, judges.detector, model.resolution, Which.LARGEST)
     samples = cut_crops(sorted(SAMPLES.glob("*.jpg")), judges.detector, model.resolution, Which.ALL)
     figures, pictures = {}, {"original": generated.images, "original sample": samples.images}
-    figures["round trip, generated faces"], pictures["round trip"] = measure_round_trip(model, generated, judges)
-    figures["round trip, samples"], pictures["sample round trip"] = measure_round_trip(model, samples, judges)
+    each, pictures["round trip"] = measure_round_trip(model, generated, judges)
+    figures["round trip, generated faces"] = averages(each)
+    groups = skin_and_pose_groups(generated.images, generated.landmarks5)
+    figures["round trip, groups of generated faces"] = by_group(each, groups)
+    each, pictures["sample round trip"] = measure_round_trip(model, samples, judges)
+    figures["round trip, samples"] = averages(each)
     if not options.round_trip_only:
-        figures["unconditional"], pictures["unconditional"] = measure_free(model, options.faces, options.steps, judges)
+        figures[UNCONDITIONAL], pictures[UNCONDITIONAL] = measure_free(model, options, judges, yardsticks(model.resolution))
         few = Crops(*(getattr(generated, field.name)[: options.told] for field in dataclasses.fields(Crops)))
         figures["from an image's tokens"], pictures["from tokens"] = measure_told(model, few, options.steps, judges)
         figures["inpainting"], pictures["inpainting"] = measure_inpainting(model, few, options.steps, judges)
@@ -223,12 +300,14 @@ def measure(path: Path, faces: Sequence[Path], options: argparse.Namespace, judg
     return figures, pictures
 
 
-def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Lay the figures out in Markdown, one column for each file."""
+def table(results: dict[str, Figures]) -> str:
+    """Lay the figures out in Markdown, one column for each file; the first has all topics."""
     lines = ["| | " + " | ".join(results) + " |", "|---" * (1 + len(results)) + "|"]
     for topic, figures in next(iter(results.values())).items():
         lines.append(f"| **{topic}** |" + " |" * len(results))
-        lines += [f"| {name} | " + " | ".join(f"{r[topic][name]:.4g}" for r in results.values()) + " |" for name in figures]
+        for name in figures:
+            cells = (f"{r[topic][name]:.4g}" if topic in r else "" for r in results.values())
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -248,27 +327,48 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, action="append", help="model file; give it twice to compare two")
+    parser.add_argument("--compare", type=Path, help="model file, such as an older one, of which only samples are measured")
     parser.add_argument("--pictures", type=Path, default=GENERATED, help="folder of generated faces not used in training")
-    parser.add_argument("--faces", type=int, default=100, help="generated faces, and unconditional samples")
+    parser.add_argument("--training-faces", type=Path, metavar="FOLDER", help="the faces the model was trained on")
+    parser.add_argument("--faces", type=int, default=100, help="generated faces, unconditional samples, and yardstick faces")
     parser.add_argument("--told", type=int, default=50, help="faces for the conditional and the inpainting figures")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--round-trip-only", action="store_true", help="leave the UNet out")
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "builtin_model")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    faces = sorted(options.pictures.glob("*.jpg"))[: options.faces]
-    judges = Judges(load_detector(), load_perceptual(), load_ensemble(DEFAULT_HELD_OUT))
-    results, pictures = {}, []
     with torch.no_grad():
-        for path in options.model or [DEFAULT_FILE]:
-            name = f"{path.parent.name}/{path.name}"
-            results[name], shown = measure(path, faces, options, judges)
-            pictures.append(shown)
+        results, pictures = run(options)
     text = table(results)
     (options.out / "builtin_model.md").write_text(text + "\n", encoding="utf-8")
     (options.out / "builtin_model.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     save_grid(options.out / "builtin_model.png", pictures)
     print(text)  # noqa: T201
+
+
+def run(options: argparse.Namespace) -> tuple[dict[str, Figures], list[dict[str, Tensor]]]:
+    """Measure every file, then the yardsticks; return figures by column and topic, and pictures of every file."""
+    judges = Judges(load_detector(), load_perceptual(), load_ensemble(DEFAULT_HELD_OUT))
+    yardsticks = functools.cache(functools.partial(see_yardsticks, options, judges))
+    faces = sorted(options.pictures.glob("*.jpg"))[: options.faces]
+    files = options.model or [DEFAULT_FILE]
+    results, pictures = {}, []
+    for path in files:
+        results[column(path)], shown = measure(path, faces, options, judges, yardsticks)
+        pictures.append(shown)
+    if not options.round_trip_only:
+        if options.compare is not None:
+            model = load_face_model(options.compare)
+            free, _ = measure_free(model, options, judges, yardsticks(model.resolution))
+            results[column(options.compare)] = {UNCONDITIONAL: free}
+        known = yardsticks(load_face_model(files[0]).resolution)
+        results["generator"] = {UNCONDITIONAL: compare(known.others, known.reference, known.training, judges.recognizers)}
+    return results, pictures
+
+
+def column(path: Path) -> str:
+    """Name a file in the table."""
+    return f"{path.parent.name}/{path.name}"
 
 
 if __name__ == "__main__":

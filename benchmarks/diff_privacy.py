@@ -22,13 +22,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from matches import count_matches
 from PIL import Image
 
 from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.embeddings.inversion import FaceInversion
 from faceprivacy_core.faces.detect import load_detector
-from faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
+from faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, TorchRecognizer, load_ensemble
 from faceprivacy_core.faces.select import Selection, Which, detect_faces
 from faceprivacy_core.hide import HideSettings, hide_faces
 from faceprivacy_core.images import crop_faces, cut, paste_faces
@@ -42,7 +43,6 @@ from faceprivacy_core.types import Faces
 ROOT = Path(__file__).parents[1]
 GENERATED = ROOT / ".cache" / "generated_faces"
 SIDE, TILE, VARIANTS = 384, 128, 4
-FMR = 1e-3
 Row = dict[str, Any]
 
 
@@ -194,13 +194,11 @@ def summarise(task: str, rows: list[Row], bench: Bench) -> str:
 
     for recognizer in bench.recognizers:
         role = "guided" if recognizer in bench.seen else "held out"
-        threshold = recognizer.thresholds[FMR]
 
-        def alike(results: list[Row], name: str = recognizer.name, threshold: float = threshold) -> str:
-            found = [similarities(result, result, name) for result in results]
-            return f"{np.mean(found):.2f}, {sum(s > threshold for s in found)} of {len(found)}"
+        def alike(results: list[Row], recognizer: TorchRecognizer = recognizer) -> str:
+            return count_matches([similarities(result, result, recognizer.name) for result in results], recognizer)
 
-        line(f"{recognizer.name} ({role}): similarity, recognised", alike)
+        line(f"{recognizer.name} ({role}): similarity, matches", alike)
     line("LPIPS to the original", lambda r: f"{np.mean([x['lpips'] for x in r]):.3f}")
     line("face detected", lambda r: f"{100 * np.mean([x['detected'] for x in r]):.0f} %")
     line("landmarks moved, of the eye-mouth distance", lambda r: f"{np.mean([x['landmarks'] for x in r]):.3f}")

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matches import count_matches
 from PIL import Image
 
 from faceprivacy_core.builtin.model import load_face_model
@@ -190,7 +191,6 @@ def tile(pixels: np.ndarray, picture: KeyedPicture) -> np.ndarray:
 
 def summarise(rows: dict[str, list[dict[str, Any]]], bench: Bench) -> str:
     """Lay the figures out in Markdown."""
-    thresholds = {r.name: r.thresholds[1e-3] for r in (*bench.seen, *bench.held_out)}
     names = list(rows)
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
 
@@ -206,12 +206,7 @@ def summarise(rows: dict[str, list[dict[str, Any]]], bench: Bench) -> str:
 
     def alike(part: Any, held: Any) -> Any:
         def value(r: list[dict[str, Any]]) -> str:
-            cells = []
-            for recognizer in held:
-                similar = [part(x)[recognizer.name] for x in r]
-                over = sum(s > thresholds[recognizer.name] for s in similar)
-                cells.append(f"{np.mean(similar):.2f} ({over})")
-            return ", ".join(cells)
+            return "; ".join(count_matches([part(x)[recognizer.name] for x in r], recognizer) for recognizer in held)
 
         return value
 
@@ -219,10 +214,10 @@ def summarise(rows: dict[str, list[dict[str, Any]]], bench: Bench) -> str:
     line("recovered, PSNR", lambda r: psnr([x["right"]["psnr"] for x in r]))
     line("autoencoder alone, PSNR", lambda r: "-" if r[0]["bound_psnr"] is None else psnr([x["bound_psnr"] for x in r]))
     line("recovered, SSIM", lambda r: f"{np.mean([x['right']['ssim'] for x in r]):.3f}")
-    line("recovered, similarity: seen (recognised)", alike(lambda x: x["right"]["similarity"], bench.seen))
-    line("recovered, similarity: held out (recognised)", alike(lambda x: x["right"]["similarity"], bench.held_out))
-    line("cover, similarity: seen (recognised)", alike(lambda x: x["cover"]["similarity"], bench.seen))
-    line("cover, similarity: held out (recognised)", alike(lambda x: x["cover"]["similarity"], bench.held_out))
+    line("recovered, similarity: seen (matches)", alike(lambda x: x["right"]["similarity"], bench.seen))
+    line("recovered, similarity: held out (matches)", alike(lambda x: x["right"]["similarity"], bench.held_out))
+    line("cover, similarity: seen (matches)", alike(lambda x: x["cover"]["similarity"], bench.seen))
+    line("cover, similarity: held out (matches)", alike(lambda x: x["cover"]["similarity"], bench.held_out))
     line("face found in the cover", lambda r: f"{100 * np.mean([x['cover']['detected'] for x in r]):.0f} %")
     line("covers drawn for a face", mean("attempts"))
     line("wrong keys refused", lambda r: ratio([x["refused_keys"] for x in r]))
@@ -232,7 +227,7 @@ def summarise(rows: dict[str, list[dict[str, Any]]], bench: Bench) -> str:
     line("encrypt, s", mean("encrypt_s"))
     line("decrypt, s", mean("decrypt_s", 2))
     for kind, title in (("90", "after JPEG 90"), ("75", "after JPEG 75"), ("decoy_wrong_key", "decoy, wrong key")):
-        line(f"{title}: PSNR, held-out similarity (recognised)", lambda r, k=kind: after(r, k, bench, psnr, alike))
+        line(f"{title}: PSNR, held-out similarity (matches)", lambda r, k=kind: after(r, k, bench, psnr, alike))
     return "\n".join(lines)
 
 
@@ -243,7 +238,7 @@ def after(r: list[dict[str, Any]], kind: str, bench: Bench, psnr: Any, alike: An
         return "-"
     if not good:
         return f"fails ({len(chosen)})"
-    return f"{psnr([x['psnr'] for x in good])}, {alike(lambda x: x['similarity'], bench.held_out)(good)} of {len(chosen)}"
+    return f"{psnr([x['psnr'] for x in good])}, {alike(lambda x: x['similarity'], bench.held_out)(good)}"
 
 
 def ratio(parts: list[str]) -> str:

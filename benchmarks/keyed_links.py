@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from keyed import GENERATED, ROOT, SIDE, STEPS, Bench
+from matches import count_matches
 from PIL import Image
 
 from faceprivacy_core.errors import FacePrivacyError
@@ -67,15 +68,14 @@ def embeddings(bench: Bench, pixels: np.ndarray, landmarks: np.ndarray) -> dict[
 
 
 def summarise(rows: list[dict[str, Any]], bench: Bench) -> str:
-    """Count pairs above the threshold at a false match rate of 1 in 1,000."""
+    """Count pairs that match, see `matches.count_matches`."""
     lines = ["| recogniser | two covers of one face | covers of different faces | decoy, wrong key | cover |", "|---" * 5 + "|"]
     for recognizer in bench.held_out:
         vectors = np.array([[face[recognizer.name] for face in row["embeddings"]] for row in rows])
         original, first, second, image, wrong = vectors.transpose(1, 0, 2)
         pairs = np.array([a @ b for a, b in itertools.combinations(first, 2)])
         columns = [(first * second).sum(1), pairs, (original * wrong).sum(1), (original * image).sum(1)]
-        threshold = recognizer.thresholds[1e-3]
-        cells = [f"{c.mean():.2f}, {(c > threshold).sum()} of {len(c)}" for c in columns]
+        cells = [count_matches(column, recognizer) for column in columns]
         lines.append(f"| {recognizer.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
