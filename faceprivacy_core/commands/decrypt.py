@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import FacePrivacyError
-from .console import say
+from .each_picture import write_each
 from .key_choice import add_key_arguments, chosen_key
+
+if TYPE_CHECKING:
+    from ..keyed.keys import PrivacyKey
+    from ..keyed.models import BuiltinKeyedModel
 
 
 def add_parser(commands: Any) -> None:
@@ -41,35 +45,30 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(pictures, args.out)
     key = chosen_key(args, confirm=False)
     check_device(args.device)
-    args.out.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    for path in pictures:
-        try:
-            opened, count = _decrypt_file(path, args, key)
-            say(f"{path.name}: {len(opened)} of {count} faces opened")
-        except FacePrivacyError as error:
-            failed += 1
-            say(f"{path}: not written. {error}", sys.stderr)
-    say(f"{len(pictures) - failed} of {len(pictures)} pictures written to {args.out}.")
-    return 1 if failed else 0
+    load_model = functools.cache(lambda: _load_model(args.device))  # exact faces need none
+    return write_each(pictures, args.out, lambda path: _decrypt_file(path, args, key, load_model))
 
 
-def _decrypt_file(path: Path, args: argparse.Namespace, key: Any) -> tuple[tuple[int, ...], int]:
+def _load_model(device: str) -> BuiltinKeyedModel:
+    from ..builtin.model import load_face_model
+    from ..keyed.models import BuiltinKeyedModel
+
+    return BuiltinKeyedModel(load_face_model().to(device))
+
+
+def _decrypt_file(path: Path, args: argparse.Namespace, key: PrivacyKey, load_model: Callable[[], BuiltinKeyedModel]) -> str:
     import numpy as np
     from PIL import Image
 
-    from ..builtin.model import load_face_model
     from ..keyed.decrypt import decrypt_faces
     from ..keyed.files import read_keyed
     from ..keyed.header import RecoveryMode
-    from ..keyed.models import BuiltinKeyedModel
     from ..keyed.picture import KeyedPicture
 
     stored, container = read_keyed(path)
     picture = KeyedPicture.from_container(np.ascontiguousarray(stored[..., :3]), container)
     needs_model = any(header.mode is not RecoveryMode.EXACT for header in picture.headers)
-    model = BuiltinKeyedModel(load_face_model().to(args.device)) if needs_model else None
-    result = decrypt_faces(picture, key, model, which=args.face)
+    result = decrypt_faces(picture, key, load_model() if needs_model else None, which=args.face)
     pixels = np.dstack([result.pixels, stored[..., 3]]) if stored.shape[2] == 4 else result.pixels
     Image.fromarray(pixels).save(args.out / f"{path.stem}.png")
-    return result.opened, len(picture.faces)
+    return f"{len(result.opened)} of {len(picture.faces)} faces opened"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FacePrivacyError
-from .console import say
+from .each_picture import write_each
 from .key_choice import chosen_key
 from .protecting import REGIONS
 
@@ -55,20 +53,10 @@ def run(args: argparse.Namespace) -> int:
     key = chosen_key(args, confirm=False) if args.key is not None or args.passphrase else None
     check_device(args.device)
     model = load_face_model().to(args.device)
-    args.out.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    for path in pictures:
-        try:
-            count = _recover_file(path, args, key, model)
-            say(f"{path.name}: {count} faces recovered. The result shows real people: it is not protected.")
-        except FacePrivacyError as error:
-            failed += 1
-            say(f"{path}: not written. {error}", sys.stderr)
-    say(f"{len(pictures) - failed} of {len(pictures)} pictures written to {args.out}.")
-    return 1 if failed else 0
+    return write_each(pictures, args.out, lambda path: _recover_file(path, args, key, model))
 
 
-def _recover_file(path: Path, args: argparse.Namespace, key: PrivacyKey | None, model: FaceModel) -> int:
+def _recover_file(path: Path, args: argparse.Namespace, key: PrivacyKey | None, model: FaceModel) -> str:
     import torch
     from PIL import Image
 
@@ -88,4 +76,4 @@ def _recover_file(path: Path, args: argparse.Namespace, key: PrivacyKey | None, 
     recovered = recover_faces(images, inversion, model, MaskSettings(Region(args.region)))[0]
     pixels = (recovered * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     Image.fromarray(pixels).save(args.out / f"{path.stem}.png")
-    return inversion.num_faces
+    return f"{inversion.num_faces} faces recovered. The result shows real people: it is not protected."

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..diffusion.schedules import NoiseSchedule
 from ..embeddings.inversion import ModelIdentity, NoiseMap
-from .errors import InversionModelError, InversionPictureError, InversionStepsError
+from ..errors import InversionModelError, InversionPictureError, InversionStepsError
 
 UNET, VAE, TEXT_ENCODER = "denoiser (MODEL)", "autoencoder (VAE)", "text encoder (CLIP)"
 LEVEL_TOLERANCE = 1e-4

@@ -28,9 +28,8 @@ from torch import Tensor
 
 from ..align import invert_affine, transform_points
 from ..embeddings.inversion import ModelIdentity, NoiseMap, StageTokens
-from ..errors import InputError
+from ..errors import InputError, InversionFormatError
 from ..types import Face, FaceCrop, FaceCrops, Faces
-from .errors import InversionFormatError
 from .stored import ENCODERS, STORED_DTYPE, StoredInversion
 
 FORMAT = "faceprivacy-inversion"
@@ -45,11 +44,13 @@ CROP_SIZES = range(64, 4097, 8)
 
 _BOX, _LANDMARKS, _CONFIDENCE, _AFFINE = slice(0, 4), slice(4, 14), 14, slice(15, 21)
 _PLACEMENT_COLUMNS = 21
-_DIGITS = {"model": r"[0-9a-f]{32}", "text": r"(?:[0-9a-f]{32})?", "picture": r"(?:[0-9a-f]{64})?"}
+_DIGITS = {
+    "unet": r"[0-9a-f]{32}", "vae": r"[0-9a-f]{32}", "text_encoder": r"(?:[0-9a-f]{32})?", "picture": r"(?:[0-9a-f]{64})?",
+}  # fmt: skip
 _MAX_NAME = 200
 _MAX_NUMBER_DIGITS = 12
 _DTYPES = {"F16": np.dtype("<f2"), "F64": np.dtype("<f8")}
-_DETAILS = {"crop_size", "height", "model", "num_images", "picture", "residual", "text_encoder", "unet", "vae", "width"}
+_DETAILS = {"crop_size", "height", "images", "model", "num_images", "residual", "width", *_DIGITS}
 _METADATA = {"format", "version", "protection", "details"}
 _Arrays = dict[str, NDArray[Any]]
 
@@ -115,6 +116,17 @@ def from_bytes(data: bytes, protection: str) -> StoredInversion:
         raise InversionFormatError from None
 
 
+def parse_fields(text: bytes) -> dict[str, Any]:
+    """Read a JSON object; InversionFormatError for anything else, or for a number that is too long to be looked at."""
+    try:
+        found = json.loads(text.decode("utf-8"), parse_int=_parse_int)
+    except (ValueError, RecursionError):
+        raise InversionFormatError from None
+    if type(found) is not dict:
+        raise InversionFormatError
+    return found
+
+
 def _half(tensor: Tensor, name: str) -> Tensor:
     rounded = tensor.detach().cpu().to(STORED_DTYPE).contiguous()
     if not bool(torch.isfinite(rounded).all()):
@@ -133,24 +145,14 @@ def _read_details(data: bytes, protection: str) -> dict[str, Any]:
     length = int.from_bytes(data[:8], "little")
     if not 8 < len(data) <= MAX_BYTES or length > min(MAX_HEADER_BYTES, len(data) - 8):
         raise InversionFormatError
-    header = _parse(data[8 : 8 + length])
+    header = parse_fields(data[8 : 8 + length])
     metadata = header.get("__metadata__")
     if type(metadata) is not dict or set(metadata) != _METADATA:
         raise InversionFormatError
     wanted = {"format": FORMAT, "version": VERSION, "protection": protection}
     if any(metadata[name] != value for name, value in wanted.items()) or type(metadata["details"]) is not str:
         raise InversionFormatError
-    return _parse(metadata["details"].encode("utf-8", "surrogatepass"))
-
-
-def _parse(text: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(text.decode("utf-8"), parse_int=_parse_int)
-    except (ValueError, RecursionError):
-        raise InversionFormatError from None
-    if type(found) is not dict:
-        raise InversionFormatError
-    return found
+    return parse_fields(metadata["details"].encode("utf-8", "surrogatepass"))
 
 
 def _parse_int(text: str) -> int:
@@ -178,14 +180,13 @@ def _read_arrays(data: bytes) -> _Arrays:
 
 
 def _check_details(details: Mapping[str, Any]) -> None:
-    if set(details) != _DETAILS | {"images"}:
+    if set(details) != _DETAILS:
         raise InversionFormatError
-    texts = {"unet": "model", "vae": "model", "text_encoder": "text", "picture": "picture"}
-    for name, kind in texts.items():
-        if type(details[name]) is not str or re.fullmatch(_DIGITS[kind], details[name]) is None:
+    for name, pattern in _DIGITS.items():
+        if type(details[name]) is not str or re.fullmatch(pattern, details[name]) is None:
             raise InversionFormatError
-    ranges = {"crop_size": CROP_SIZES, "num_images": range(1, MAX_SIDE)}
-    ranges |= {name: range(1, MAX_SIDE + 1) for name in ("height", "width")}
+    sides = range(1, MAX_SIDE + 1)
+    ranges = {"crop_size": CROP_SIZES, "num_images": range(1, MAX_SIDE), "height": sides, "width": sides}
     if any(type(details[name]) is not int or details[name] not in allowed for name, allowed in ranges.items()):
         raise InversionFormatError
     name, residual, images = details["model"], details["residual"], details["images"]

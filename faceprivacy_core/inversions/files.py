@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..embeddings.inversion import FaceInversion
-from ..errors import InputError
+from ..errors import InputError, InversionFormatError
 from ..keyed.files import write_sidecar
 from ..keyed.keys import PrivacyKey
 from .contents import MAX_BYTES, SEALED, UNPROTECTED, from_bytes, to_bytes
-from .errors import InversionFormatError
 from .sealed import is_sealed, seal_inversion, unseal_inversion
 from .stored import StoredInversion, stored_part
 
@@ -44,9 +43,9 @@ def write_inversion_file(
         )
     stored = stored_part(inversion, picture_digest=picture_digest)
     if key is None:
-        write_sidecar(Path(path), to_bytes(stored, UNPROTECTED))
+        write_sidecar(path, to_bytes(stored, UNPROTECTED))
     else:
-        write_sidecar(Path(path), seal_inversion(to_bytes(stored, SEALED), key))
+        write_sidecar(path, seal_inversion(to_bytes(stored, SEALED), key))
 
 
 def read_inversion_file(path: Path, key: PrivacyKey | None = None) -> StoredInversion:
@@ -63,7 +62,7 @@ def read_inversion_file(path: Path, key: PrivacyKey | None = None) -> StoredInve
         InversionTamperedError: It was changed.
     """
     try:
-        with Path(path).open("rb") as stream:
+        with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"Expected a saved inversion at {path}, got: {error.strerror}.") from None

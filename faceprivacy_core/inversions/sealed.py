@@ -12,14 +12,20 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
-from typing import Any
 
-from ..errors import FormatError, InputError, TamperedError, WrongKeyError
+from ..errors import (
+    FormatError,
+    InputError,
+    InversionFormatError,
+    InversionKeyError,
+    InversionTamperedError,
+    TamperedError,
+    WrongKeyError,
+)
 from ..keyed.derivation import KdfParameters, check_nonce, hex_to_bytes, new_nonce
 from ..keyed.keys import KeyKind, PrivacyKey
 from ..keyed.sealing import OVERHEAD_BYTES, seal, unseal
-from .contents import FORMAT, MAX_BYTES
-from .errors import InversionFormatError, InversionKeyError, InversionTamperedError
+from .contents import FORMAT, MAX_BYTES, parse_fields
 
 MAGIC = b"FPIV1\0"
 VERSION = 1
@@ -50,13 +56,13 @@ class SealedHeader:
     def from_bytes(cls, data: bytes) -> SealedHeader:
         """Read what `to_bytes` wrote, byte for byte, and nothing else; InversionFormatError otherwise."""
         try:
-            fields: Any = json.loads(data.decode("ascii"), parse_int=_parse_int)
-            if type(fields) is not dict or set(fields) != _FIELDS:
+            fields = parse_fields(data)
+            if set(fields) != _FIELDS:
                 raise InversionFormatError
             nonce = hex_to_bytes(fields["nonce"])
             check_nonce(nonce)
             header = cls(nonce, None if fields["kdf"] is None else KdfParameters.from_dict(fields["kdf"]))
-        except (ValueError, RecursionError, FormatError):
+        except (ValueError, FormatError):
             raise InversionFormatError from None
         if header.to_bytes() != data:
             raise InversionFormatError
@@ -106,9 +112,3 @@ def unseal_inversion(data: bytes, key: PrivacyKey | None) -> bytes:
 def is_sealed(data: bytes) -> bool:
     """Tell a sealed file from an unprotected one by its first bytes."""
     return data.startswith(MAGIC)
-
-
-def _parse_int(text: str) -> int:
-    if len(text) > 12:
-        raise InversionFormatError
-    return int(text)

@@ -11,6 +11,7 @@ from faceprivacy_core.recover import invert_faces
 from faceprivacy_core.regenerate import regeneration_mask
 from faceprivacy_core.types import Faces
 from tests.support.faces import synthetic_face
+from tests.support.pictures import HEIGHT, WIDTH, faces_in, pictures
 from tests.support.recognizer import ProjectionRecognizer
 
 RECOGNIZERS = (ProjectionRecognizer("a", 0), ProjectionRecognizer("b", 1))
@@ -21,16 +22,6 @@ LEVEL = 1.0 / 255.0
 @pytest.fixture(scope="module")
 def model() -> FaceModel:
     return load_face_model()
-
-
-def pictures(count: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(5)
-    coarse = torch.rand(count, 3, 12, 16, generator=generator)
-    return torch.nn.functional.interpolate(coarse, (180, 240), mode="bilinear").round(decimals=3)
-
-
-def faces_in(count: int) -> Faces:
-    return Faces(tuple(synthetic_face(110 + 8 * i, 90, 130, image_index=i) for i in range(count)), count, 180, 240)
 
 
 def run(model: FaceModel, count: int = 1, **settings: object) -> torch.Tensor:
@@ -62,9 +53,8 @@ def test_global_random_state_plays_no_part(model: FaceModel):
 def test_a_batch_of_four_equals_four_single_runs(model: FaceModel):
     batch = run(model, count=4)
     for index in range(4):
-        alone = Faces((synthetic_face(110 + 8 * index, 90, 130),), 1, 180, 240)
-        settings = AnonymizeSettings(**QUICK)
-        single = anonymize_faces(pictures(4)[index : index + 1], alone, model, RECOGNIZERS, settings).images
+        picture, face = pictures(4)[index : index + 1], faces_in(1, first=index)
+        single = anonymize_faces(picture, face, model, RECOGNIZERS, AnonymizeSettings(**QUICK)).images
         assert float((batch[index] - single[0]).abs().max()) <= LEVEL
 
 
@@ -75,8 +65,8 @@ def test_variants_of_one_face_differ(model: FaceModel):
 
 
 def test_two_faces_of_one_picture_get_noise_of_their_own(model: FaceModel):
-    picture = torch.full((1, 3, 180, 240), 0.5)
-    faces = Faces((synthetic_face(60, 90, 90), synthetic_face(180, 90, 90)), 1, 180, 240)
+    picture = torch.full((1, 3, HEIGHT, WIDTH), 0.5)
+    faces = Faces((synthetic_face(60, 90, 90), synthetic_face(180, 90, 90)), 1, HEIGHT, WIDTH)
     result = anonymize_faces(picture, faces, model, RECOGNIZERS, AnonymizeSettings(**QUICK)).images
     assert not torch.allclose(result[..., 15:105], result[..., 135:225], atol=0.02)
 
@@ -150,7 +140,7 @@ def test_the_regeneration_mask_covers_every_touched_pixel():
 
 def test_a_picture_without_a_face_is_refused(model: FaceModel):
     with pytest.raises(NoFaceError):
-        anonymize_faces(pictures(1), Faces((), 1, 180, 240), model, RECOGNIZERS, AnonymizeSettings())
+        anonymize_faces(pictures(1), Faces((), 1, HEIGHT, WIDTH), model, RECOGNIZERS, AnonymizeSettings())
 
 
 def test_no_variant_is_refused():

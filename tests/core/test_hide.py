@@ -13,7 +13,7 @@ from faceprivacy_core.hide import HideSettings, hide_faces
 from faceprivacy_core.images import crop_faces
 from faceprivacy_core.regenerate import RegenerateResult
 from faceprivacy_core.types import Faces
-from tests.support.faces import synthetic_face
+from tests.support.pictures import HEIGHT, WIDTH, faces_in, pictures
 from tests.support.recognizer import ProjectionRecognizer
 
 RECOGNIZERS = (ProjectionRecognizer("a", 0), ProjectionRecognizer("b", 1))
@@ -35,21 +35,13 @@ def model() -> FaceModel:
     return load_face_model()
 
 
-def pictures() -> Tensor:
-    coarse = torch.rand(1, 3, 12, 16, generator=torch.Generator().manual_seed(5))
-    return F.interpolate(coarse, (180, 240), mode="bilinear").round(decimals=3)
-
-
-FACES = Faces((synthetic_face(110, 90, 130),), 1, 180, 240)
-
-
 def run(model: FaceModel, **settings: object) -> RegenerateResult:
     chosen = HideSettings(**({"look_target": 0.5, "look_different": 1.0, "strength": 1.0} | QUICK | settings))
-    return hide_faces(pictures(), FACES, model, RECOGNIZERS, chosen, perceptual=FineDifference)
+    return hide_faces(pictures(1), faces_in(1), model, RECOGNIZERS, chosen, perceptual=FineDifference)
 
 
 def similarity(model: FaceModel, result: RegenerateResult) -> float:
-    crops = [crop_faces(images, FACES, model.resolution)[0] for images in (pictures(), result.images)]
+    crops = [crop_faces(images, faces_in(1), model.resolution)[0] for images in (pictures(1), result.images)]
     seen = [[recognizer.embed(crop, torch.zeros(1, 5, 2)) for recognizer in RECOGNIZERS] for crop in crops]
     return sum(float((a * b).sum()) for a, b in zip(*seen, strict=True)) / len(RECOGNIZERS)
 
@@ -62,7 +54,7 @@ def test_recognisers_see_the_person_only_with_the_energy(model: FaceModel):
 
 def test_the_looks_are_pushed_away(model: FaceModel):
     def looks(result: RegenerateResult) -> float:
-        return float(FineDifference().compute_differentiable(result.images, pictures(), result.mask)[0])
+        return float(FineDifference().compute_differentiable(result.images, pictures(1), result.mask)[0])
 
     assert looks(run(model, look_different=5.0, **FULL)) > 1.1 * looks(run(model, look_different=0.0, **FULL))
 
@@ -70,9 +62,9 @@ def test_the_looks_are_pushed_away(model: FaceModel):
 def test_outside_the_mask_nothing_changes_and_inside_it_does(model: FaceModel):
     result = run(model)
     outside = (result.mask == 0).expand_as(result.images)
-    assert torch.equal(result.images[outside], pictures()[outside])
+    assert torch.equal(result.images[outside], pictures(1)[outside])
     inside = (result.mask > 0.9).expand_as(result.images)
-    assert float((result.images[inside] - pictures()[inside]).abs().mean()) > 0.02
+    assert float((result.images[inside] - pictures(1)[inside]).abs().mean()) > 0.02
 
 
 def test_one_seed_gives_one_result_and_another_seed_another(model: FaceModel):
@@ -93,9 +85,9 @@ def test_the_network_is_called_once_per_step(model: FaceModel):
 
 def test_the_perceptual_network_is_loaded_only_when_it_counts(model: FaceModel):
     without, pushed = (HideSettings(**QUICK, look_different=weight) for weight in (0.0, 1.0))
-    hide_faces(pictures(), FACES, model, RECOGNIZERS, without, perceptual=None)
+    hide_faces(pictures(1), faces_in(1), model, RECOGNIZERS, without, perceptual=None)
     with pytest.raises(InputError, match="perceptual"):
-        hide_faces(pictures(), FACES, model, RECOGNIZERS, pushed, perceptual=None)
+        hide_faces(pictures(1), faces_in(1), model, RECOGNIZERS, pushed, perceptual=None)
 
 
 @pytest.mark.parametrize(
@@ -108,4 +100,4 @@ def test_impossible_settings_are_refused(settings: dict[str, float]):
 
 def test_a_picture_without_a_face_is_refused(model: FaceModel):
     with pytest.raises(NoFaceError):
-        hide_faces(pictures(), Faces((), 1, 180, 240), model, RECOGNIZERS, HideSettings(), perceptual=FineDifference)
+        hide_faces(pictures(1), Faces((), 1, HEIGHT, WIDTH), model, RECOGNIZERS, HideSettings(), perceptual=FineDifference)

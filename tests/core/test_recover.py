@@ -16,12 +16,11 @@ from torch import Tensor
 
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.embeddings.inversion import FaceInversion, StageTokens
-from faceprivacy_core.errors import InputError, NoFaceError
+from faceprivacy_core.errors import InputError, InversionModelError, InversionStepsError, NoFaceError
 from faceprivacy_core.faces.detect import load_detector
 from faceprivacy_core.faces.select import Selection, Which, detect_faces
 from faceprivacy_core.images import cut
 from faceprivacy_core.inversions.contents import UNPROTECTED, from_bytes, to_bytes
-from faceprivacy_core.inversions.errors import InversionModelError, InversionStepsError
 from faceprivacy_core.inversions.stored import conditions_of_tokens, stored_part
 from faceprivacy_core.masks import MaskSettings, draw_masks
 from faceprivacy_core.recover import invert_faces, model_identity, recover_crops, recover_faces

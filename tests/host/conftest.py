@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 
 from devtools.comfyui import make_base
 from devtools.paths import HOST_TREE, PACK_NAME, ROOT
+from tests.support.host_models import Checkpoint, tiny_checkpoint
+from tests.support.host_scenes import Core, Scene, builtin_scene
 
-Core = Callable[[str], ModuleType]
 MODULE_NAME = f"custom_nodes.{PACK_NAME}"
 
 
@@ -63,6 +65,30 @@ def core(pack_nodes: dict[str, Any]) -> Core:
     """Import a module of the pack under the name by which the host loaded it."""
     package = pack_nodes["FacePrivacy_FaceMask"].__module__.rsplit(".", 2)[0]
     return lambda name: importlib.import_module(f"{package}.{name}")
+
+
+@pytest.fixture
+def inside_the_host(host_nodes: ModuleType) -> Iterator[None]:
+    """Run a test as the host runs a node."""
+    import torch
+
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="module")
+def scene(pack_nodes: dict[str, Any]) -> Scene:
+    """A real crop and the built-in model."""
+    import torch
+
+    with torch.inference_mode():
+        return builtin_scene(pack_nodes)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(pack_nodes: dict[str, Any]) -> Callable[[str], Checkpoint]:
+    """Make a tiny checkpoint of a family, once."""
+    return functools.cache(tiny_checkpoint)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from devtools.client import ComfyClient
 from devtools.paths import SAMPLE_PHOTO
-from devtools.workflow import Prompt
 from tests.support import graphs
 
 pytestmark = pytest.mark.weights
@@ -44,14 +43,7 @@ def portrait_name(client: ComfyClient, folder: Path) -> str:
 @pytest.fixture(scope="module")
 def baseline(client: ComfyClient, object_info: dict[str, Any], two_name: str) -> graphs.Run:
     """The workflow on two people: the result, then its touched pixels in white."""
-    return graphs.run(client, _with_mask(graphs.anonymize_prompt(object_info, two_name)))
-
-
-def _with_mask(prompt: Prompt) -> Prompt:
-    """Also save where the mask is above 0; a saved mask alone would round small values to 0."""
-    touched = graphs.add(prompt, "ThresholdMask", mask=[graphs.node_id(prompt, MASK), 1], value=0.0)
-    graphs.save_mask(prompt, [touched, 0])
-    return prompt
+    return graphs.run(client, graphs.save_touched(graphs.anonymize_prompt(object_info, two_name)))
 
 
 def _largest_change(result: Pixels, original: Pixels, where: NDArray[np.bool_]) -> int:
@@ -90,7 +82,7 @@ def test_batch_of_two_pictures_gives_two_results(
     client: ComfyClient, object_info: dict[str, Any], folder: Path, two_people: Pixels, two_name: str
 ) -> None:
     mirrored = np.ascontiguousarray(two_people[:, ::-1])
-    prompt = _with_mask(graphs.anonymize_prompt(object_info, two_name))
+    prompt = graphs.save_touched(graphs.anonymize_prompt(object_info, two_name))
     first = graphs.node_id(prompt, "LoadImage")
     second = graphs.add(prompt, "LoadImage", image=graphs.upload(client, folder, "mirrored", mirrored))
     batch = graphs.add(prompt, "ImageBatch", image1=[first, 0], image2=[second, 0])
@@ -105,7 +97,7 @@ def test_batch_of_two_pictures_gives_two_results(
 def test_repeated_latents_give_different_results_of_one_face(
     client: ComfyClient, object_info: dict[str, Any], portrait_name: str
 ) -> None:
-    prompt = _with_mask(graphs.anonymize_prompt(object_info, portrait_name))
+    prompt = graphs.save_touched(graphs.anonymize_prompt(object_info, portrait_name))
     sampler = graphs.inputs(prompt, "KSampler")
     repeat = graphs.add(prompt, "RepeatLatentBatch", samples=sampler["latent_image"], amount=2)
     sampler["latent_image"] = [repeat, 0]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from devtools.paths import SAMPLE_PHOTO
-from tests.host.conftest import Core
 from tests.support import graphs
 from tests.support.host_models import VAES
+from tests.support.host_scenes import Core, Scene
 from tests.support.recognizer import ProjectionRecognizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("inside_the_host")]
 
 NODE = "FacePrivacy_EnergyGuidance"
 OLD_INPUTS = [
@@ -28,39 +27,16 @@ OLD_VALUES = {
     "strength": 1.0, "diversity": 1.0, "floor": -1.0, "start_percent": 0.0, "end_percent": 1.0, "normalize": True,
 }  # fmt: skip
 NO_WEIGHTS = {"push_away": 0.0, "diversity": 0.0}
-Scene = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def _inside_the_host(host_nodes: ModuleType) -> Iterator[None]:
-    """Run every test as the host runs a node."""
-    import torch
-
-    with torch.inference_mode():
-        yield
 
 
 @pytest.fixture(scope="module")
-def scene(host_nodes: ModuleType, pack_nodes: dict[str, Any]) -> Scene:
+def scene(scene: Scene) -> Scene:
     """A real crop, the built-in model, and recognisers that take no time."""
-    import torch
-
-    with torch.inference_mode():
-        image = torch.from_numpy(graphs.sample(SAMPLE_PHOTO.parent / "portrait.jpg"))[None].float() / 255.0
-        model, vae, encoder, size, _ = pack_nodes["FacePrivacy_LoadBuiltinFaceModel"].execute().args
-        face_mask = pack_nodes["FacePrivacy_FaceMask"]
-        options = graphs.widget_defaults(face_mask) | {"which": "largest"}
-        _, mask, faces, _ = face_mask.execute(image=image, **options).args
-        crop, crop_mask, crops = pack_nodes["FacePrivacy_FaceCrop"].execute(image, faces, mask, size).args
-    recognizers = ProjectionRecognizer(), ProjectionRecognizer("other", seed=1)
-    return {
-        "model": model, "vae": vae, "encoder": encoder, "image": crop, "mask": crop_mask, "crops": crops,
-        "recognizers": recognizers,
-    }  # fmt: skip
+    return replace(scene, recognizers=(ProjectionRecognizer(), ProjectionRecognizer("other", seed=1)))
 
 
 def _guided(pack_nodes: dict[str, Any], scene: Scene, **changed: Any) -> Any:
-    inputs = {name: scene[name] for name in OLD_INPUTS[:5]} | OLD_VALUES | changed
+    inputs = {name: getattr(scene, name) for name in OLD_INPUTS[:5]} | OLD_VALUES | changed
     return pack_nodes[NODE].execute(**inputs).args[0]
 
 
@@ -76,7 +52,7 @@ def _call(model: Any, denoised: Tensor) -> Tensor:
 def _latents(scene: Scene, batch: int = 1, noise_level: float = 0.05) -> Tensor:
     import torch
 
-    clean = scene["vae"].encode(scene["image"])
+    clean = scene.vae.encode(scene.image)
     noise = torch.randn(batch, *clean.shape[1:], generator=torch.Generator().manual_seed(1))
     return clean + noise_level * noise
 
@@ -110,9 +86,9 @@ def test_each_energy_alone_moves_the_estimate_to_a_lower_value(
     build, nodes_module = core("faceprivacy_core.guidance.build"), core("nodes.guidance")
     weights = NO_WEIGHTS | {name: 1.0}
     energy = nodes_module.crop_energy(
-        scene["image"], scene["crops"], scene["recognizers"], build.EnergyWeights(**weights), {"floor": -1.0}
+        scene.image, scene.crops, scene.recognizers, build.EnergyWeights(**weights), {"floor": -1.0}
     )
-    decode = nodes_module.decoder(scene["model"], scene["vae"], "normal")
+    decode = nodes_module.decoder(scene.model, scene.vae, "normal")
     # Looks are far from their target near the original only, everything else far from it only.
     start = _latents(scene, noise_level=0.05 if name == "look_different" else 0.5)
     moved = _call(_guided(pack_nodes, scene, **weights, strength=0.02), start)
@@ -124,8 +100,7 @@ def test_each_energy_alone_moves_the_estimate_to_a_lower_value(
 def test_low_memory_gives_the_same_estimate_and_leaves_no_trace(
     pack_nodes: dict[str, Any], scene: Scene, vae_name: str
 ) -> None:
-
-    vae = scene["vae"] if vae_name == "built-in" else VAES[vae_name]()
+    vae = scene.vae if vae_name == "built-in" else VAES[vae_name]()
     latents = _latents(scene, 3)
     normal, low = (_call(_guided(pack_nodes, scene, vae=vae, memory=memory), latents) for memory in ("normal", "low"))
     change = float((normal - latents).norm())
@@ -149,7 +124,7 @@ def test_chain_with_percents_that_meet_decodes_once_in_every_step(
         return decode(self, latents)
 
     monkeypatch.setattr(vae_class, "decode", counted)
-    empty = [[scene["encoder"].empty_tokens(), {}]]
+    empty = [[scene.encoder.empty_tokens(), {}]]
 
     def sample(model: Any) -> Tensor:
         latent = {"samples": torch.zeros(1, 4, 16, 16)}
@@ -161,7 +136,7 @@ def test_chain_with_percents_that_meet_decodes_once_in_every_step(
     assert len(decoded) == 5
     assert {decoded.count(vae) for vae in set(decoded)} == {2, 3}, "Each node guides its own steps."
     assert not torch.equal(both, sample(early))
-    assert not torch.equal(both, sample(scene["model"]))
+    assert not torch.equal(both, sample(scene.model))
 
 
 def test_mask_says_where_looks_count(pack_nodes: dict[str, Any], scene: Scene) -> None:
@@ -169,7 +144,7 @@ def test_mask_says_where_looks_count(pack_nodes: dict[str, Any], scene: Scene) -
 
     weights = NO_WEIGHTS | {"look_different": 1.0}
     latents = _latents(scene)
-    masked, whole = (_call(_guided(pack_nodes, scene, **weights, mask=mask), latents) for mask in (scene["mask"], None))
+    masked, whole = (_call(_guided(pack_nodes, scene, **weights, mask=mask), latents) for mask in (scene.mask, None))
     assert not torch.equal(masked, whole)
 
 
@@ -195,7 +170,7 @@ def test_what_cannot_be_guided_is_refused(pack_nodes: dict[str, Any], core: Core
     with pytest.raises(errors.InputError, match="at least one energy with a weight above 0"):
         _guided(pack_nodes, scene, **NO_WEIGHTS)
     with pytest.raises(errors.InputError, match="Expected 1 original crops"):
-        _guided(pack_nodes, scene, image=scene["image"].repeat(2, 1, 1, 1))
+        _guided(pack_nodes, scene, image=scene.image.repeat(2, 1, 1, 1))
     with pytest.raises(errors.InputError, match="mask of shape"):
         _guided(pack_nodes, scene, look_different=1.0, mask=torch.ones(1, 64, 64))
     with pytest.raises(errors.UnsupportedModelError, match="gradients pass through, got opaque"):

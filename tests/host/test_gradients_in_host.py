@@ -2,64 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devtools.paths import SAMPLE_PHOTO
-from tests.support import graphs
 from tests.support.host_models import VAES, tiny_unet
+from tests.support.host_scenes import Core, Scene
 from tests.support.recognizer import ProjectionRecognizer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("inside_the_host")]
 
 STEPS = 5
-Core = Callable[[str], ModuleType]
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """A real crop and what guides away from it."""
-
-    model: Any
-    vae: Any
-    encoder: Any
-    image: Tensor
-    crops: Any
-    recognizers: tuple[Any, ...]
-
-    def empty(self) -> list[Any]:
-        return [[self.encoder.empty_tokens(), {}]]
-
-
-@pytest.fixture(autouse=True)
-def _inside_the_host(host_nodes: ModuleType) -> Iterator[None]:
-    """Run every test as the host runs a node."""
-    import torch
-
-    with torch.inference_mode():
-        yield
 
 
 @pytest.fixture(scope="module")
-def scene(host_nodes: ModuleType, pack_nodes: dict[str, Any]) -> Scene:
+def scene(pack_nodes: dict[str, Any], scene: Scene) -> Scene:
+    """A real crop, the built-in model, and the recognisers that guide by default."""
     import torch
 
     with torch.inference_mode():
-        image = torch.from_numpy(graphs.sample(SAMPLE_PHOTO.parent / "portrait.jpg"))[None].float() / 255.0
-        model, vae, encoder, size, _ = pack_nodes["FacePrivacy_LoadBuiltinFaceModel"].execute().args
-        face_mask = pack_nodes["FacePrivacy_FaceMask"]
-        options = graphs.widget_defaults(face_mask) | {"which": "largest"}
-        _, mask, faces, _ = face_mask.execute(image=image, **options).args
-        crop, _, crops = pack_nodes["FacePrivacy_FaceCrop"].execute(image, faces, mask, size).args
         (recognizers,) = pack_nodes["FacePrivacy_LoadFaceRecognizers"].execute("surrogates").args
-    return Scene(model, vae, encoder, crop, crops, recognizers)
+    return replace(scene, recognizers=recognizers)
 
 
 def _guided(pack_nodes: dict[str, Any], scene: Scene, model: Any, vae: Any, **changed: Any) -> Any:
@@ -80,8 +49,9 @@ def _latent(scene: Scene, batch: int = 1) -> dict[str, Tensor]:
 
 def _sample(host_nodes: ModuleType, scene: Scene, model: Any, *, batch: int = 1, **changed: Any) -> Tensor:
     settings = {"sampler_name": "euler", "scheduler": "ddim_uniform", "denoise": 0.6} | changed
+    empty = [[scene.encoder.empty_tokens(), {}]]
     (latent,) = host_nodes.common_ksampler(
-        model, 3, STEPS, 1.0, positive=scene.empty(), negative=scene.empty(), latent=_latent(scene, batch), **settings
+        model, 3, STEPS, 1.0, positive=empty, negative=empty, latent=_latent(scene, batch), **settings
     )  # fmt: skip
     return latent["samples"]
 

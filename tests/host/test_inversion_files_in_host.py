@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -12,60 +11,34 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devtools.client import ComfyClient
-from devtools.paths import SAMPLE_PHOTO, WORKFLOWS
+from devtools.paths import WORKFLOWS
 from devtools.server import ComfyServer
 from devtools.workflow import Prompt, load_workflow, to_prompt
 from tests.support import graphs, host_runs
 from tests.support.host_models import taesd, tiny_clip, tiny_sd1_told, tiny_unet, with_lora
+from tests.support.host_scenes import PORTRAIT, Core, Scene
 from tests.support.keys import PASSPHRASE, PASSPHRASE_NAME, ensure_key
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("inside_the_host")]
 
 SAVE, LOAD = "FacePrivacy_SaveInversion", "FacePrivacy_LoadInversion"
 WIDGETS = {"region": "face with neck and ears", "grow": 0.0, "feather": 6.0}
 STEPS = 4
-Core = Callable[[str], ModuleType]
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """A real face, the built-in model in the host, and the core's inversion of the face."""
-
-    image: Tensor
-    crop: Tensor
-    model: Any
-    vae: Any
-    inversion: Any
-
-
-@pytest.fixture(autouse=True)
-def _inside_the_host(host_nodes: ModuleType) -> Iterator[None]:
-    """Run every test as the host runs a node."""
-    import torch
-
-    with torch.inference_mode():
-        yield
 
 
 @pytest.fixture(scope="module")
-def scene(pack_nodes: dict[str, Any], core: Core) -> Scene:
+def scene(scene: Scene, core: Core) -> Scene:
+    """A real face, the built-in model in the host, and the core's inversion of the face."""
     import torch
 
-    with torch.inference_mode():
-        image = torch.from_numpy(graphs.sample(SAMPLE_PHOTO.parent / "portrait.jpg"))[None].float() / 255.0
-        model, vae, _, size, _ = pack_nodes["FacePrivacy_LoadBuiltinFaceModel"].execute().args
-        face_mask = pack_nodes["FacePrivacy_FaceMask"]
-        options = graphs.widget_defaults(face_mask) | {"which": "largest"}
-        _, mask, faces, _ = face_mask.execute(image=image, **options).args
-        crop = pack_nodes["FacePrivacy_FaceCrop"].execute(image, faces, mask, size).args[0]
     with torch.inference_mode(False):
         network = core("faceprivacy_core.builtin.model").load_face_model()
-        pixels = image.permute(0, 3, 1, 2).clone()
-        inversion = core("faceprivacy_core.recover").invert_faces(pixels, faces, network, steps=STEPS, iterations=2)
-    return Scene(image, crop, model, vae, inversion)
+        pixels = scene.photo.permute(0, 3, 1, 2).clone()
+        inversion = core("faceprivacy_core.recover").invert_faces(pixels, scene.faces, network, steps=STEPS, iterations=2)
+    return replace(scene, inversion=inversion)
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +86,12 @@ def test_stock_sampling_of_a_loaded_file_draws_the_face_again(
     (sampler,) = KSamplerSelect.execute("euler").args
     sampled = SamplerCustom.execute(scene.model, False, 0, 1.0, positive, negative, sampler, sigmas, noise).args[0]
     drawn = scene.vae.decode(sampled["samples"])
-    bound = scene.vae.decode(scene.vae.encode(scene.crop))
-    assert _psnr(drawn, scene.crop) > _psnr(bound, scene.crop) - 1.5
-    pasted = pack_nodes["FacePrivacy_FacePaste"].execute(1.0 - scene.image, mask, crops, drawn).args[0]
+    bound = scene.vae.decode(scene.vae.encode(scene.image))
+    assert _psnr(drawn, scene.image) > _psnr(bound, scene.image) - 1.5
+    pasted = pack_nodes["FacePrivacy_FacePaste"].execute(1.0 - scene.photo, mask, crops, drawn).args[0]
     outside = mask == 0
-    assert torch.equal(pasted[outside], (1.0 - scene.image)[outside])
-    assert _psnr(pasted[mask == 1], scene.image[mask == 1]) > 20.0
+    assert torch.equal(pasted[outside], (1.0 - scene.photo)[outside])
+    assert _psnr(pasted[mask == 1], scene.photo[mask == 1]) > 20.0
 
 
 def _psnr(one: Tensor, other: Tensor) -> float:
@@ -148,7 +121,7 @@ def test_what_cannot_bring_a_face_back_is_not_saved(core: Core, pack_nodes: dict
 def test_other_keys_and_changed_files_are_refused(
     core: Core, pack_nodes: dict[str, Any], scene: Scene, key: Any, output: Path
 ) -> None:
-    errors, keys = core("faceprivacy_core.inversions.errors"), core("faceprivacy_core.keyed.keys")
+    errors, keys = core("faceprivacy_core.errors"), core("faceprivacy_core.keyed.keys")
     name, _ = _save(pack_nodes, scene, "inversions/sealed", key=key)
     path = output / name.removesuffix(" [output]")
     for wrong in (None, keys.PrivacyKey.from_bytes(bytes(32))):
@@ -169,7 +142,7 @@ def test_other_keys_and_changed_files_are_refused(
 
 
 def test_another_model_vae_or_a_lora_is_named(core: Core, pack_nodes: dict[str, Any], scene: Scene, key: Any) -> None:
-    error = core("faceprivacy_core.inversions.errors").InversionModelError
+    error = core("faceprivacy_core.errors").InversionModelError
     name, _ = _save(pack_nodes, scene, "inversions/model", key=key)
     patched = with_lora(scene.model, 0.5)
     guided = scene.model.clone()
@@ -217,7 +190,7 @@ def sealed_name(core: Core, server: ComfyServer, scene: Scene) -> str:
 
 @pytest.fixture(scope="module")
 def picture_name(client: ComfyClient, tmp_path_factory: pytest.TempPathFactory) -> str:
-    pixels = graphs.sample(SAMPLE_PHOTO.parent / "portrait.jpg")
+    pixels = graphs.sample(PORTRAIT)
     return graphs.upload(client, tmp_path_factory.mktemp("recover"), "recover_portrait", 255 - pixels)
 
 
@@ -277,5 +250,5 @@ def test_a_checkpoints_conditions_are_made_again_by_its_clip(
     loaded = _load(pack_nodes, scene, name, key=key, model=model, vae=vae, clip=clip)[0]
     assert torch.equal(loaded.stages, made.stages)
     assert torch.equal(loaded.empty, made.empty)
-    with pytest.raises(core("faceprivacy_core.inversions.errors").InversionModelError, match="text encoder"):
+    with pytest.raises(core("faceprivacy_core.errors").InversionModelError, match="text encoder"):
         _load(pack_nodes, scene, name, key=key, model=model, vae=vae)

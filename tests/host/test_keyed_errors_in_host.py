@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from devtools.server import ComfyServer
 from devtools.workflow import Prompt
 from tests.support import graphs, host_runs
 from tests.support.graphs import DECRYPT, ENCRYPT, SAVE_KEYED
+from tests.support.host_scenes import Core
 from tests.support.keys import ensure_key
 
 pytestmark = pytest.mark.weights
@@ -69,11 +68,9 @@ def opened(client: ComfyClient, folder: Path, object_info: dict[str, Any]) -> Ca
 
 
 @pytest.fixture(scope="module")
-def texts(pack_nodes: dict[str, Any]) -> Callable[[str], str]:
+def texts(core: Core) -> Callable[[str], str]:
     """Return the fixed text of an error class."""
-    package = pack_nodes[MASK].__module__.rsplit(".", 2)[0]
-    errors: ModuleType = importlib.import_module(f"{package}.faceprivacy_core.errors")
-    return lambda name: getattr(errors, name).text
+    return lambda name: getattr(core("faceprivacy_core.errors"), name).text
 
 
 def _again(png: bytes, *, change: Callable[[Pixels], None] | None = None, keep: bool = True) -> bytes:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,15 +19,16 @@ from tests.support.host_models import (
     v_prediction,
     with_lora,
 )
+from tests.support.host_scenes import Core, open_photo
 from tests.support.keys import FOLDER, ensure_key
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.usefixtures("inside_the_host")]
 
 SIZE = 64
-Core = Callable[[str], ModuleType]
+Face = tuple["Tensor", Any, "Tensor"]
 FAMILIES: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "SD1.5": (tiny_unet, ()),
     "v-prediction": (v_prediction, ()),
@@ -37,34 +36,13 @@ FAMILIES: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """A picture with one chosen face."""
-
-    image: Tensor
-    faces: Any
-    mask: Tensor
-
-
-@pytest.fixture(autouse=True)
-def _inside_the_host(host_nodes: ModuleType) -> Iterator[None]:
-    """Run every test as the host runs a node."""
-    import torch
-
-    with torch.inference_mode():
-        yield
-
-
 @pytest.fixture(scope="module")
-def scene(host_nodes: ModuleType, pack_nodes: dict[str, Any]) -> Scene:
+def face(pack_nodes: dict[str, Any]) -> Face:
+    """A photo, its largest face, and the face's mask."""
     import torch
 
     with torch.inference_mode():
-        image = torch.from_numpy(graphs.sample(SAMPLE_PHOTO))[None].float() / 255.0
-        node = pack_nodes["FacePrivacy_FaceMask"]
-        settings = graphs.widget_defaults(node) | {"which": "largest", "region": "inner face"}
-        _, mask, faces, _ = node.execute(image=image, **settings).args
-    return Scene(image, faces, mask)
+        return open_photo(pack_nodes, SAMPLE_PHOTO, which="largest", region="inner face")
 
 
 @pytest.fixture
@@ -76,7 +54,7 @@ def handle(pack_nodes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def encrypt(
-    pack_nodes: dict[str, Any], core: Core, scene: Scene, handle: Any, monkeypatch: pytest.MonkeyPatch
+    pack_nodes: dict[str, Any], core: Core, face: Face, handle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Any, Tensor, str]]:
     """Run Keyed Encrypt; covers are not looked at, since random weights draw no faces."""
     monkeypatch.setattr(core("nodes.keyed"), "CoverCheck", lambda *_: None)
@@ -84,7 +62,7 @@ def encrypt(
 
     def run(**given: Any) -> tuple[Any, Tensor, str]:
         settings = graphs.widget_defaults(node) | {"size": SIZE, "steps": 4} | given
-        return node.execute(scene.image, scene.faces, scene.mask, handle, **settings).args
+        return node.execute(*face, handle, **settings).args
 
     return run
 
@@ -103,32 +81,32 @@ def _positive(family: str) -> list[Any]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_latent_mode_draws_a_cover_and_opens(
-    scene: Scene, encrypt: Callable[..., Any], decrypt: Callable[..., Tensor], family: str
+    face: Face, encrypt: Callable[..., Any], decrypt: Callable[..., Tensor], family: str
 ) -> None:
     import torch
 
     model, vae, positive = FAMILIES[family][0](), autoencoder_kl(), _positive(family)
     keyed, published, report = encrypt(mode="latent", model=model, vae=vae, positive=positive)
     assert "mode latent" in report
-    changed = (published != scene.image).any(dim=-1)
+    changed = (published != face[0]).any(dim=-1)
     assert 1000 < int(changed.sum()) < changed.numel() / 4
     back = decrypt(keyed, model, vae)
     assert not torch.equal(back, published)
     # At the soft rim a pixel of the cover may happen to equal the original's.
     far = torch.nn.functional.max_pool2d(changed.float(), 31, stride=1, padding=15) == 0
-    assert torch.equal(back[far], scene.image[far])
+    assert torch.equal(back[far], face[0][far])
     assert not back.is_inference()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_exact_mode_draws_a_cover_and_opens_bit_by_bit(
-    scene: Scene, encrypt: Callable[..., Any], decrypt: Callable[..., Tensor], family: str
+    face: Face, encrypt: Callable[..., Any], decrypt: Callable[..., Tensor], family: str
 ) -> None:
     import torch
 
     keyed, published, _ = encrypt(mode="exact", model=FAMILIES[family][0](), vae=taesd(), positive=_positive(family))
-    assert not torch.equal(published, scene.image)
-    assert torch.equal(decrypt(keyed), scene.image)
+    assert not torch.equal(published, face[0])
+    assert torch.equal(decrypt(keyed), face[0])
 
 
 def test_signflip_runs_on_a_model_of_the_host_and_names_its_model(

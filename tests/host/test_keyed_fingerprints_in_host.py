@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from types import ModuleType
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.host_models import autoencoder_kl, condition, taesd, tiny_sdxl, tiny_unet, v_prediction, with_lora
+from tests.support.host_scenes import Core
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Core = Callable[[str], ModuleType]
-
-
-@pytest.fixture(autouse=True)
-def _inside_the_host(host_nodes: ModuleType) -> Iterator[None]:
-    """Run every test as the host runs a node."""
-    import torch
-
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("inside_the_host")
 
 
 def _latent() -> Tensor:

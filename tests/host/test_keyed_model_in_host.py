@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.host_models import VAES, condition, taesd, tiny_sdxl, tiny_unet, v_prediction
+from tests.support.host_scenes import Core
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+pytestmark = pytest.mark.usefixtures("inside_the_host")
+
 SIDE = 64
-Core = Callable[[str], ModuleType]
-
-
-@pytest.fixture(autouse=True)
-def _inside_the_host(host_nodes: ModuleType) -> Iterator[None]:
-    """Run every test as the host runs a node."""
-    import torch
-
-    with torch.inference_mode():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from devtools.server import ComfyServer
 from devtools.workflow import Prompt, load_workflow
 from tests.support import graphs, host_runs
 from tests.support.graphs import DECRYPT, ENCRYPT, SAVE_KEYED
+from tests.support.host_scenes import open_photo
 from tests.support.keys import FOLDER, PASSPHRASE, PASSPHRASE_NAME, ensure_key
 
 pytestmark = pytest.mark.weights
@@ -198,13 +199,12 @@ def on_sockets(
     monkeypatch.setenv("FACEPRIVACY_KEY_DIR", str(tmp_path / FOLDER))
     raw = ensure_key(tmp_path, FILE_KEY)
     with torch.inference_mode():
-        image = torch.from_numpy(graphs.sample(SAMPLE_PHOTO))[None].float() / 255.0
-        mask_node, encrypt = pack_nodes["FacePrivacy_FaceMask"], pack_nodes[ENCRYPT]
-        _, mask, faces, _ = mask_node.execute(image=image, **graphs.widget_defaults(mask_node)).args
+        photo, faces, mask = open_photo(pack_nodes, SAMPLE_PHOTO)
         (handle,) = pack_nodes["FacePrivacy_PrivacyKey"].execute(FILE_KEY).args
+        encrypt = pack_nodes[ENCRYPT]
         settings = graphs.widget_defaults(encrypt) | {"mode": "exact"}
-        keyed, _, report = encrypt.execute(image, faces, mask, handle, cover=1.0 - image, **settings).args
-        yield lambda: (handle, keyed, raw + report[:0])
+        keyed, _, _ = encrypt.execute(photo, faces, mask, handle, cover=1.0 - photo, **settings).args
+        yield lambda: (handle, keyed, raw)
 
 
 def test_outputs_show_no_secret_and_cannot_be_pickled(on_sockets: Callable[[], tuple[Any, Any, str]]) -> None:

@@ -94,6 +94,13 @@ def save_mask(prompt: Prompt, mask: list[Any], prefix: str = "mask") -> str:
     return add(prompt, "SaveImage", images=[picture, 0], filename_prefix=prefix)
 
 
+def save_touched(prompt: Prompt) -> Prompt:
+    """Also save where Face Mask's mask is above 0, and return the prompt; a saved mask would round small values to 0."""
+    touched = add(prompt, "ThresholdMask", mask=[node_id(prompt, "FacePrivacy_FaceMask"), 1], value=0.0)
+    save_mask(prompt, [touched, 0])
+    return prompt
+
+
 def plain_prompt(image: str) -> Prompt:
     """Return the smallest prompt that computes something: load, invert the colours, save."""
     prompt: Prompt = {}

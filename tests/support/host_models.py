@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -183,3 +184,23 @@ def with_faint_output(model: Any) -> Any:
     patched = model.clone()
     assert list(patched.add_patches({key: ("diff", (-0.9995 * model.model.state_dict()[key],))}, 1.0)) == [key]
     return patched
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """MODEL, CLIP and VAE of one family, and pictures of two faces."""
+
+    model: Any
+    clip: Any
+    vae: Any
+    image: Any
+
+
+def tiny_checkpoint(family: str) -> Checkpoint:
+    """Make a checkpoint whose MODEL and CLIP belong together: "sd1", "sd2" or "sdxl"."""
+    import torch
+
+    model = {"sd1": tiny_sd1_told, "sd2": tiny_sd2, "sdxl": tiny_sdxl_told}[family]()
+    ramp = torch.linspace(0.0, 1.0, 64)
+    image = torch.stack([ramp[:, None] * ramp, ramp.flip(0)[:, None] * ramp])[..., None].repeat(1, 1, 1, 3)
+    return Checkpoint(model, tiny_clip(family), taesd(), (0.1 + 0.8 * image).clamp(0, 1))

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from faceprivacy_core.embeddings.inversion import FaceInversion, ModelIdentity, NoiseMap, StageTokens
-from faceprivacy_core.errors import InputError
+from faceprivacy_core.errors import InputError, InversionFormatError
 from faceprivacy_core.inversions import contents
 from faceprivacy_core.inversions.contents import SEALED, UNPROTECTED, from_bytes, to_bytes
-from faceprivacy_core.inversions.errors import InversionFormatError
 from faceprivacy_core.inversions.sealed import seal_inversion
 from faceprivacy_core.inversions.stored import StoredInversion, as_stored, conditions_of_tokens, stored_part
 from faceprivacy_core.keyed.keys import PrivacyKey

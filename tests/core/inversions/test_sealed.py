@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from faceprivacy_core.diffusion.schedules import NoiseSchedule
 from faceprivacy_core.embeddings.inversion import ModelIdentity, NoiseMap
-from faceprivacy_core.errors import FacePrivacyError, FormatError, InputError
-from faceprivacy_core.inversions.checks import check_levels, check_model, check_picture, picture_digest
-from faceprivacy_core.inversions.contents import SEALED, UNPROTECTED, to_bytes
-from faceprivacy_core.inversions.errors import (
+from faceprivacy_core.errors import (
+    FacePrivacyError,
+    FormatError,
+    InputError,
     InversionFormatError,
     InversionKeyError,
     InversionModelError,
@@ -22,6 +22,8 @@ from faceprivacy_core.inversions.errors import (
     InversionStepsError,
     InversionTamperedError,
 )
+from faceprivacy_core.inversions.checks import check_levels, check_model, check_picture, picture_digest
+from faceprivacy_core.inversions.contents import SEALED, UNPROTECTED, to_bytes
 from faceprivacy_core.inversions.files import read_inversion_file, write_inversion_file
 from faceprivacy_core.inversions.sealed import MAGIC, SealedHeader, is_sealed, seal_inversion, unseal_inversion
 from faceprivacy_core.inversions.stored import stored_part
