@@ -39,8 +39,8 @@ def draw_plot(curves: Sequence[Curve], x_title: str, y_title: str, width: int = 
         x, y = left + (right - left) * tick / TICKS, low + (high - low) * tick / TICKS
         pen.line((*place(x, low), *place(x, high)), fill=GREY)
         pen.line((*place(left, y), *place(right, y)), fill=GREY)
-        pen.text((place(x, low)[0] - 16, height - BOTTOM + 6), f"{x:.3g}", fill="black", font=font)
-        pen.text((34, place(left, y)[1] - 8), f"{y:.3g}", fill="black", font=font)
+        pen.text((place(x, low)[0] - 16, height - BOTTOM + 6), f"{x:.4g}", fill="black", font=font)
+        pen.text((34, place(left, y)[1] - 8), f"{y:.4g}", fill="black", font=font)
     pen.text((width / 2 - 4 * len(x_title), height - 42), x_title, fill="black", font=font)
     pen.text((LEFT, 3), y_title, fill="black", font=font)
     for number, curve in enumerate(curves):

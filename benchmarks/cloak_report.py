@@ -11,6 +11,7 @@ from PIL import Image
 from benchmarks.cloak_plot import Curve, draw_plot
 from benchmarks.cloak_rows import (
     HELD_OUT,
+    LIMITS,
     RATES,
     SEEN,
     by_variant,
@@ -53,20 +54,24 @@ def summarise_protect(rows: list[Row], folder: Path) -> list[str]:
     groups, lines = by_variant(rows), []
     for name, found in groups.items():
         together = [all(protection(row, SEEN)) for row in found]
-        shares = [percent(pooled(found, role=role, rate=rate)) for role in (SEEN, HELD_OUT) for rate in RATES]
+        shares = _shares(found)
         cost = [f"{mean(found, 'seconds'):.1f}", f"{mean(found, 'cpu_seconds'):.1f}"]
         lines.append([name, str(len(found)), percent(together), *shares, *looks(found, "crop"), *looks(found, "inside"), *cost])
     left_out = [row for name, found in groups.items() if name != SHIPPED for row in found]
     if left_out:
-        shares = [percent(pooled(left_out, role=role, rate=rate)) for role in (SEEN, HELD_OUT) for rate in RATES]
+        shares = _shares(left_out)
         together = [all(protection(row, SEEN)) for row in left_out]
         looked = [*looks(left_out, "crop"), *looks(left_out, "inside")]
         cost = [f"{mean(left_out, 'seconds'):.1f}", f"{mean(left_out, 'cpu_seconds'):.1f}"]
         lines.append(["all that leave one out", str(len(left_out)), percent(together), *shares, *looked, *cost])
-    titles = [f"{name}, {rate}" for name in ("attacked", "held out") for rate in RATES]
+    titles = [f"{name}, {rate}" for name in ("attacked", "held out") for rate in LIMITS]
     head = ["left out", "n", "all attacked at once, 1e-2", *titles]
     head += ["PSNR", "SSIM", "LPIPS", "PSNR in mask", "SSIM in mask", "LPIPS in mask", "s", "CPU s"]
     return [table(head, lines), *refusals(rows), *_each_recognizer(groups), *_robust(groups)]
+
+
+def _shares(rows: Sequence[Row]) -> list[str]:
+    return [percent(pooled(rows, role=role, rate=rate)) for role in (SEEN, HELD_OUT) for rate in LIMITS]
 
 
 def _each_recognizer(groups: dict[str, list[Row]]) -> list[str]:
@@ -129,7 +134,7 @@ def summarise_released(rows: list[Row], folder: Path) -> list[str]:
     def share(**which: str | None) -> Callable[[list[Row]], str]:
         return lambda found: percent(pooled(found, **which))
 
-    lines = [line(f"protected, {role}, {rate}", share(role=role, rate=rate)) for role in (SEEN, HELD_OUT) for rate in RATES]
+    lines = [line(f"protected, {role}, {rate}", share(role=role, rate=rate)) for role in (SEEN, HELD_OUT) for rate in LIMITS]
     lines += [line(f"protected, {name} ({roles[name]}), 1e-2", share(name=name)) for name in names]
     lines += [line("PSNR, dB", number("crop", "psnr_db", digits=2)), line("SSIM", number("crop", "ssim", digits=3))]
     lines += [line("LPIPS", number("crop", "lpips", digits=3)), line("SSIM in the mask", number("inside", "ssim", digits=3))]
@@ -166,8 +171,9 @@ def summarise_ablation(rows: list[Row], folder: Path) -> list[str]:
     for found in groups.values():
         point = (found[0]["depth"], mean(found, "purification", "gain_attack"))
         curves.setdefault(f"{found[0]['schedule']}, {found[0]['empty']}", []).append(point)
+    n = min(len(found) for found in groups.values())
     drawn = [Curve(name, sorted(points), [f"{y:.2f}" for _, y in sorted(points)]) for name, points in curves.items()]
-    draw_plot(drawn, "levels", "purification gain of the attack").save(folder / "cloak_gain.png")
+    draw_plot(drawn, "levels", f"purification gain of the attack (n = {n})").save(folder / "cloak_gain.png")
     return [table(head, lines), *refusals(rows), *_claims(groups), "![purification gain](cloak_gain.png)"]
 
 

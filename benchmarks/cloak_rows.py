@@ -12,6 +12,10 @@ from benchmarks.cloak_scenes import Row
 
 SEEN, HELD_OUT = "seen", "held out"
 RATES = ("1e-2", "1e-3")
+GENERATED_RATE = "1e-2 of generated"
+"""Threshold that 1 in 100 pairs of different generated faces exceed; they resemble each other more than people do."""
+
+LIMITS = {"1e-2": "threshold_fmr_1e-2", "1e-3": "threshold_fmr_1e-3", GENERATED_RATE: "generated_fmr_1e-2"}
 
 
 def read_rows(folder: Path, task: str) -> list[Row]:
@@ -23,7 +27,7 @@ def read_rows(folder: Path, task: str) -> list[Row]:
 def protection(row: Row, role: str | None = None, rate: str = "1e-2", name: str | None = None) -> list[bool]:
     """Say for the recognisers of a role, or for one, whether they take the face for another person."""
     return [
-        result["similarity"] < result[f"threshold_fmr_{rate}"]
+        result["similarity"] < result[LIMITS[rate]]
         for result in row["recognizers"]
         if role in (None, result["role"]) and name in (None, result["name"])
     ]

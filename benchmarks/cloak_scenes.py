@@ -143,6 +143,8 @@ class Judge:
     def see(self, scene: Scene, image: Tensor, seen: Collection[str], *, changes: bool = False) -> Row:
         """Say who is recognised and what it looks like; with `changes`, also who is in changed copies."""
         report = self.report(scene, image, seen).to_json_dict()
+        for result, recognizer in zip(report["faces"][0]["recognizers"], self.recognizers, strict=True):
+            result["generated_fmr_1e-2"] = recognizer.spare_thresholds[0.01]
         row = {**report["faces"][0], "inside": report["quality"]["inside"], "crop": self.quality(scene, image)}
         if changes:
             row["changed"] = {name: self._similarities(scene, change(to_pixels(image))) for name, change in CHANGES.items()}

@@ -97,13 +97,9 @@ class Bench:
 
 
 def hide(bench: Bench, scene: Scene, before: Scene) -> Row:
-    """Hide the visual identity, with and without the energy, and with a push away from the looks."""
+    """Hide the visual identity, with and without the energy."""
     row = {"original": bench.see(scene, scene.image), "autoencoder": bench.see(scene, bench.round_trip(scene))}
-    ways = {
-        "hidden": HideSettings(),
-        "looks pushed away": HideSettings(noise=0.8, switch=600.0, strength=1.0, look_different=1.5),
-        "no energy": HideSettings(strength=0.0),
-    }
+    ways = {"hidden": HideSettings(), "no energy": HideSettings(strength=0.0)}
     tiles = [scene.crop]
     for name, settings in ways.items():
         started = time.perf_counter()
