@@ -25,7 +25,6 @@ from ..metrics.report import compute_report
 from ..protocols import FaceDetector, FaceRecognizer, Progress
 from ..recover import invert_faces
 from ..types import Faces
-from .console import say
 from .inversion_options import InversionChoice, write_inversion
 from .pictures import read_picture
 
@@ -119,7 +118,7 @@ def protect_file(
     method: Method,
     selection: Selection,
     saving: InversionChoice | None = None,
-) -> dict[str, Any]:
+) -> str:
     """Protect one picture and write it with its report; nothing is written on failure.
 
     Args:
@@ -129,7 +128,7 @@ def protect_file(
         saving: How to save what brings the faces back; None does not.
 
     Returns:
-        The report, as written.
+        What to say of it.
     """
     started = time.perf_counter()
     original = read_picture(path)
@@ -154,8 +153,7 @@ def protect_file(
     if inversion is not None and saving is not None:
         write_inversion(out / path.stem, inversion, saving, protected)
     write_result(out / path.stem, protected, written)
-    say(summary_line(path.name, written))
-    return written
+    return summary_line(written)
 
 
 def write_result(stem: Path, protected: NDArray[np.uint8], report: dict[str, Any]) -> None:
@@ -164,11 +162,11 @@ def write_result(stem: Path, protected: NDArray[np.uint8], report: dict[str, Any
     stem.with_name(stem.name + ".json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def summary_line(name: str, report: dict[str, Any]) -> str:
+def summary_line(report: dict[str, Any]) -> str:
     """Say in one line what the held-out recognisers see."""
     held_out = [r for face in report["faces"] for r in face["recognizers"] if r["role"] == "held out"]
     recognised = sum(r["verified_fmr_1e-3"] for r in held_out)
     return (
-        f"{name}: {len(report['faces'])} faces, {recognised} of {len(held_out)} held-out comparisons still recognise "
+        f"{len(report['faces'])} faces, {recognised} of {len(held_out)} held-out comparisons still recognise "
         f"the person, {report['seconds']:.0f} s"
     )

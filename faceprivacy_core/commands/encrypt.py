@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from ..errors import FacePrivacyError, NoFaceError
-from .console import say
+from ..errors import NoFaceError
+from .each_picture import write_each
 from .key_choice import add_key_arguments, chosen_key
 from .protecting import REGIONS
 
@@ -70,16 +69,7 @@ def run(args: argparse.Namespace) -> int:
     check_device(args.device)
     tools = _load(args.device)
     selection = Selection(Which.LARGEST if args.largest else Which.ALL)
-    args.out.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    for path in pictures:
-        try:
-            _encrypt_file(path, args, tools, key, settings, selection)
-        except FacePrivacyError as error:
-            failed += 1
-            say(f"{path}: not written. {error}", sys.stderr)
-    say(f"{len(pictures) - failed} of {len(pictures)} pictures written to {args.out}.")
-    return 1 if failed else 0
+    return write_each(pictures, args.out, lambda path: _encrypt_file(path, args, tools, key, settings, selection))
 
 
 def _load(device: str) -> tuple[Any, Any, Any]:
@@ -95,7 +85,7 @@ def _load(device: str) -> tuple[Any, Any, Any]:
     return model, detector, CoverCheck(detector, load_ensemble(DEFAULT_SURROGATES, device=device))
 
 
-def _encrypt_file(path: Path, args: argparse.Namespace, tools: Any, key: Any, settings: Any, selection: Any) -> None:
+def _encrypt_file(path: Path, args: argparse.Namespace, tools: Any, key: Any, settings: Any, selection: Any) -> str:
     import numpy as np
 
     from ..faces.select import detect_faces
@@ -121,4 +111,4 @@ def _encrypt_file(path: Path, args: argparse.Namespace, tools: Any, key: Any, se
         write_sidecar(sidecar_path(target), container)
     back = ", ".join("exact" if r.recovered_psnr == float("inf") else f"{r.recovered_psnr:.1f} dB" for r in result.reports)
     seconds = time.perf_counter() - started
-    say(f"{path.name}: {len(result.reports)} faces, {len(container)} bytes sealed, come back at {back}, {seconds:.0f} s")
+    return f"{len(result.reports)} faces, {len(container)} bytes sealed, come back at {back}, {seconds:.0f} s"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FacePrivacyError
-from .console import say
+from .each_picture import write_each
 from .inversion_options import add_inversion_options, chosen_inversion
 
 if TYPE_CHECKING:
@@ -57,13 +55,4 @@ def protect_files(args: argparse.Namespace, method: Method) -> int:
     selection = Selection(Which.LARGEST if args.largest else Which.ALL)
     saving = chosen_inversion(args) if "save_inversion" in args else None
     tools = load_tools(args.device)
-    args.out.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    for path in pictures:
-        try:
-            protect_file(path, args.out, tools, method, selection, saving)
-        except FacePrivacyError as error:
-            failed += 1
-            say(f"{path}: not written. {error}", sys.stderr)
-    say(f"{len(pictures) - failed} of {len(pictures)} pictures written to {args.out}.")
-    return 1 if failed else 0
+    return write_each(pictures, args.out, lambda path: protect_file(path, args.out, tools, method, selection, saving))
