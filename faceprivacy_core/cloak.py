@@ -11,106 +11,37 @@ Deviations: only the change is pasted, at full resolution and under a mask; alig
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .adversarial.attack import AttackReport, AttackSettings, History, attack_latents
+from .adversarial.attack import AttackReport, History
+from .adversarial.attempts import attack_repeatedly
+from .adversarial.course import Course
 from .adversarial.goals import Dodge, Goal, Impersonate
-from .adversarial.levels import DEFAULT_SIGMAS, Levels, choose_levels, invert_to_levels
-from .adversarial.objective import Objective, PerceptualNetwork, Scene, Weights
+from .adversarial.levels import Levels, choose_levels, invert_to_levels
+from .adversarial.objective import Objective, Scene
 from .adversarial.purifier import Purifier, builtin_purifier
-from .adversarial.reverse import ALIGNED, check_shift
-from .adversarial.sight import Identities, face_landmarks, see_faces, see_sources, thresholds
-from .adversarial.transforms import TransformSettings
-from .adversarial.unconditional import EmptyCondition, EmptyConditions, EmptySettings, find_empty_conditions
+from .adversarial.settings import DEFAULT_WEIGHTS, RELEASED, CloakSettings
+from .adversarial.sight import Identities, see_sources, thresholds
+from .adversarial.unconditional import EmptyConditions, find_empty_conditions
+from .adversarial.verdict import Judge, check_protected
 from .align import warp
 from .builtin.model import FaceModel
-from .errors import InputError, NumericalError
-from .images import crop_faces, ownership_weights, paste_residual
-from .masks import MaskSettings, draw_masks
-from .protocols import FaceRecognizer, Progress
-from .rng import face_seed
+from .errors import InputError
+from .faces.sight import scale_landmarks
+from .images import crop_faces, crop_landmarks, ownership_weights
+from .masks import draw_masks
+from .protocols import FaceRecognizer, PerceptualNetwork, Progress
+from .rng import face_seeds
 from .types import FaceCrops, Faces
+
+__all__ = ["DEFAULT_WEIGHTS", "RELEASED", "CloakResult", "CloakSettings", "cloak_faces", "cloak_with"]
 
 VIEW_PX = 256
 """Least side of the crops recognisers see during the attack; theirs are 112 or 160 pixels of about half of it."""
-
-
-DEFAULT_WEIGHTS = Weights(attack=1.0, structure=0.0, change=170.0)
-"""Measured with the built-in model on 6 generated faces only: all protected against the surrogates, 14 of 18
-held-out decisions, 29.6 dB. A structure weight of 100 changed 0.1 dB and one of 12 held-out decisions (4 faces)
-and costs the recording, so it is left out here."""
-
-
-RELAX = 0.5
-"""Factor on the weight of the change at every further attempt on a face that is not protected yet."""
-
-
-@dataclass(frozen=True)
-class CloakSettings:
-    """What to do to every face; the defaults were measured with the built-in model, `RELEASED` has the paper's.
-
-    Attributes:
-        levels: Rising noise levels, VE coordinates; the last is attacked.
-        shift: 0 aligned, 1 as the released code declares the levels.
-        empty: How the condition of every level is found.
-        attack: How the latent is optimised.
-        weights: Parts of the loss.
-        transforms: Changes of the picture to survive; None is none.
-        margin: How far every similarity shall fall below (impersonating: rise above) the threshold.
-        hinge: Whether a recogniser that is past its threshold and margin pushes no more.
-        recognizer_weights: One for each recogniser; None weighs all 1.
-        impersonate: Toward the target and nothing else; wants `acknowledged`.
-        acknowledged: See `Impersonate`.
-        seed: Of the first push and the transforms.
-        mask: Region that may change.
-        truncated_gradient, checkpoint: See `Objective`.
-        attempts: How often a face that is not protected is tried again, with half the weight of the
-            change each time; a face keeps its first protected result.
-        require_protection: Raise when a face is not protected, rather than return it.
-    """
-
-    levels: tuple[float, ...] = DEFAULT_SIGMAS
-    shift: int = ALIGNED
-    empty: EmptySettings = field(default_factory=lambda: EmptySettings(EmptyCondition.FIXED))
-    attack: AttackSettings = field(default_factory=lambda: AttackSettings(learning_rate=0.05))
-    weights: Weights = DEFAULT_WEIGHTS
-    transforms: TransformSettings | None = field(default_factory=TransformSettings)
-    margin: float = 0.8
-    hinge: bool = True
-    recognizer_weights: tuple[float, ...] | None = None
-    impersonate: bool = False
-    acknowledged: bool = False
-    seed: int = 0
-    mask: MaskSettings = field(default_factory=MaskSettings)
-    truncated_gradient: bool = False
-    checkpoint: bool = False
-    attempts: int = 3
-    require_protection: bool = True
-
-    def __post_init__(self) -> None:
-        check_shift(self.shift)
-        if self.attempts < 1:
-            raise InputError(f"Expected at least one attempt, got {self.attempts}.")
-        if not 0.0 <= self.margin <= 1.0:
-            raise InputError(f"Expected a margin in [0, 1], got {self.margin}.")
-
-
-RELEASED = CloakSettings(
-    shift=1,
-    empty=EmptySettings(min_gain=0.0, good_enough=0.0, weight_decay=0.01),
-    attack=AttackSettings(settle=30, weight_decay=0.01),
-    weights=Weights(attack=0.003, structure=1.0),
-    transforms=None,
-    margin=0.0,
-    hinge=False,
-    attempts=1,
-    require_protection=False,
-)
-"""The numbers of the released code; residual paste, best iterate and seeded kick stay ours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +55,7 @@ class CloakResult:
         levels: Noise levels in use.
         latents: (N, C, h, w) attacked latents at the deepest level, VE coordinates, on the CPU.
         conditions: What the model is told at every level on the way down.
-        history: Course of the attack.
+        history: Course of the attack, all attempts.
         similarities: (N, M) of the finished picture, rounded to 8 bits, to the original (when
             impersonating, to the target).
         thresholds: (M,) similarities from which they count as one person.
@@ -204,9 +135,9 @@ def cloak_with(
         nothing changes.
     """
     with torch.inference_mode(False):
+        course = Course(len(settings.levels), settings.attack.iterations, settings.attempts, progress, watch)
         return _cloak(
-            images.clone(), faces, purifier, recognizers, settings, target, perceptual,
-            _Steps(len(settings.levels), settings.attack.iterations, progress, watch), keep_best_on_cancel,
+            images.clone(), faces, purifier, recognizers, settings, target, perceptual, course, keep_best_on_cancel
         )  # fmt: skip
 
 
@@ -218,39 +149,31 @@ def _cloak(
     settings: CloakSettings,
     target: Identities | None,
     perceptual: PerceptualNetwork | None,
-    steps: _Steps,
+    course: Course,
     keep_best_on_cancel: tuple[type[BaseException], ...],
 ) -> CloakResult:
-    view = max(VIEW_PX, purifier.resolution)
-    originals, crops = crop_faces(images, faces, view)
+    originals, crops = crop_faces(images, faces, max(VIEW_PX, purifier.resolution))
     mask = draw_masks(faces, settings.mask)[:, None]
     scene = _scene(originals, crops, mask, settings.seed, purifier.empty.device)
     goal = _goal(see_sources(recognizers, scene.originals, scene.landmarks5), recognizers, settings, target)
     levels = choose_levels(purifier.schedule, settings.levels)
-    reference, conditions = _prepare(scene.originals, purifier, levels, settings, steps.level)
-    protected = torch.zeros(len(faces), dtype=torch.bool)
-    latents, residuals = reference.cpu(), torch.zeros_like(scene.originals, device=images.device)
-    for attempt in range(settings.attempts):
-        weights = replace(settings.weights, change=settings.weights.change * RELAX**attempt)
-        with Objective(
-            purifier, levels, reference, conditions, scene, recognizers, goal, weights, transforms=settings.transforms,
-            perceptual=perceptual, shift=settings.shift, truncated=settings.truncated_gradient,
-            checkpointed=settings.checkpoint,
-        ) as objective:  # fmt: skip
-            found = attack_latents(
-                objective, settings.attack, progress=steps.iteration, keep_best_on_cancel=keep_best_on_cancel
-            )
-        keep = protected.view(-1, 1, 1, 1)
-        latents = torch.where(keep, latents, found.latents.cpu())
-        residuals = torch.where(keep.to(images.device), residuals, found.residuals.to(images.device))
-        cloaked = paste_residual(images, residuals, crops, mask)
-        similarities, protected = _judge(images, cloaked, faces, recognizers, settings, target, scene.originals.device)
-        if bool(protected.all()) or found.cancelled or settings.attack.iterations == 0:
-            break
-    _check_protected(protected, similarities, recognizers, settings)
+    reference, conditions = _prepare(scene.originals, purifier, levels, settings, course.level)
+    whom = target if settings.impersonate else None
+    judge = Judge(images, crops, mask, recognizers, scene.originals.device, whom)
+    with Objective(
+        purifier, levels, reference, conditions, scene, recognizers, goal, settings.weights, transforms=settings.transforms,
+        perceptual=perceptual, budget=settings.budget, shift=settings.shift, truncated=settings.truncated_gradient,
+        checkpointed=settings.checkpoint,
+    ) as objective:  # fmt: skip
+        found = attack_repeatedly(
+            objective, settings.attack, settings.attempts, judge, course, keep_best_on_cancel=keep_best_on_cancel
+        )
+    verdict = judge(found.residuals)
+    if settings.require_protection:
+        check_protected(verdict, recognizers)
     return CloakResult(
-        cloaked, mask, crops, levels, latents, conditions, found.history, similarities, thresholds(recognizers), protected,
-        found.cancelled,
+        judge.paste(found.residuals), mask, crops, levels, found.latents.cpu(), conditions, found.history,
+        verdict.similarities, thresholds(recognizers), verdict.is_protected, found.cancelled,
     )  # fmt: skip
 
 
@@ -258,13 +181,9 @@ def _scene(originals: Tensor, crops: FaceCrops, mask: Tensor, seed: int, device:
     size = originals.shape[-1]
     weights = ownership_weights(crops, mask)
     cuts = [warp(part[None], crop.crop_to_image, (size, size)) for part, crop in zip(weights, crops.items, strict=True)]
-    counts: dict[int, int] = {}
-    seeds = []
-    for crop in crops.items:
-        number = counts.get(crop.face.image_index, 0)
-        seeds.append(face_seed(seed, number))
-        counts[crop.face.image_index] = number + 1
-    return Scene(originals.to(device), torch.cat(cuts).to(device), face_landmarks(crops, size).to(device), seeds)
+    landmarks = scale_landmarks(crop_landmarks(crops), crops.size, size)
+    seeds = face_seeds(seed, [crop.face.image_index for crop in crops.items])
+    return Scene(originals.to(device), torch.cat(cuts).to(device), landmarks.to(device), seeds)
 
 
 def _goal(
@@ -292,60 +211,3 @@ def _prepare(
         purifier, trajectory, levels, settings.empty, shift=settings.shift, progress=progress
     )  # fmt: skip
     return trajectory[-1], conditions
-
-
-def _judge(
-    images: Tensor,
-    cloaked: Tensor,
-    faces: Faces,
-    recognizers: Sequence[FaceRecognizer],
-    settings: CloakSettings,
-    target: Identities | None,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
-    """Look at the whole pictures as they are saved; return similarities (N, M) and who is protected (N,)."""
-    published = (cloaked * 255.0).round() / 255.0
-    seen = see_faces(recognizers, published.to(device), faces)
-    limits = thresholds(recognizers)
-    if settings.impersonate and target is not None:
-        similarities = target.similarities(seen.vectors, torch.arange(len(faces))).cpu()
-        return similarities, (similarities > limits).all(dim=1)
-    similarities = see_faces(recognizers, images.to(device), faces).similarities(seen.vectors).cpu()
-    return similarities, (similarities < limits).all(dim=1)
-
-
-def _check_protected(
-    protected: Tensor, similarities: Tensor, recognizers: Sequence[FaceRecognizer], settings: CloakSettings
-) -> None:
-    if not settings.require_protection or bool(protected.all()):
-        return
-    face = int((~protected).nonzero()[0])
-    limits = thresholds(recognizers).tolist()
-    shown = ", ".join(
-        f"{recognizer.name} {value:.2f} (limit {limit:.2f})"
-        for recognizer, value, limit in zip(recognizers, similarities[face].tolist(), limits, strict=True)
-    )
-    raise NumericalError(
-        f"Expected every face to be protected, got {int((~protected).sum())} of {len(protected)} that are not; "
-        f"face {face}: {shown}. "
-        "Raise the iterations, the learning rate or the attack weight, or allow unprotected results (require_protection)."
-    )
-
-
-class _Steps:
-    """Counts levels and iterations as one row of steps."""
-
-    def __init__(
-        self, levels: int, iterations: int, progress: Progress | None, watch: Callable[[AttackReport], None] | None
-    ) -> None:
-        self.total, self.levels, self.progress, self.watch = levels + iterations, levels, progress, watch
-
-    def level(self, done: int) -> None:
-        if self.progress is not None:
-            self.progress(done, self.total)
-
-    def iteration(self, report: AttackReport) -> None:
-        if self.watch is not None:
-            self.watch(report)
-        if self.progress is not None:
-            self.progress(self.levels + report.iteration, self.total, report.latents)

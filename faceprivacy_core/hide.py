@@ -16,9 +16,9 @@ from torch import Tensor
 
 from .builtin.model import FaceModel
 from .errors import InputError
-from .guidance.appearance import LOOK_TARGET, PerceptualNetwork
+from .guidance.appearance import LOOK_TARGET
 from .guidance.build import HIDE, CombinedEnergy, build_energy
-from .protocols import FaceRecognizer, Progress
+from .protocols import FaceRecognizer, PerceptualNetwork, Progress
 from .regenerate import RegenerateResult, RegenerateSettings, regenerate_faces
 from .types import FaceCrops, Faces
 

@@ -73,6 +73,17 @@ class FaceRecognizer(Protocol):
         ...
 
 
+class PerceptualNetwork(Protocol):
+    """Measures how different pictures look; `metrics.perceptual.PerceptualDistance` is one."""
+
+    def compute_differentiable(self, images: Tensor, references: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compute the mean difference (B,) of images and references (B, 3, S, S) in [0, 1].
+
+        Gradients pass to `images`. `mask` (B, 1, S, S) weighs the pixels.
+        """
+        ...
+
+
 class Progress(Protocol):
     """Told about each finished step; may raise to cancel the work."""
 

@@ -29,7 +29,7 @@ from .guidance.guided import EnergyGuidance, ImageEnergy
 from .images import crop_faces, cut, paste_faces
 from .masks import MaskSettings, draw_masks
 from .protocols import Progress
-from .rng import face_seed, seeded_noise
+from .rng import face_seeds, seeded_noise
 from .types import FaceCrops, Faces
 
 MakeEnergy = Callable[[Tensor, Tensor, FaceCrops], ImageEnergy]
@@ -156,7 +156,8 @@ def regenerate_crops(
     schedule = model.denoiser.schedule
     denoiser = ScheduledDenoiser(model.denoiser, schedule, inversion, image_then_empty(settings.switch))
     sigmas = ddim_sigmas(schedule, settings.steps, settings.noise).float()
-    noise = seeded_noise(_seeds(crops, settings), tuple(latent.shape[1:])).to(device)
+    seeds = face_seeds(settings.seed, [crop.face.image_index for crop in crops.items], settings.variants)
+    noise = seeded_noise(seeds, tuple(latent.shape[1:])).to(device)
     latent_mask = F.max_pool2d(mask, originals.shape[-1] // latent.shape[-1])
     background = Background(latent, noise, latent_mask.repeat(settings.variants, 1, 1, 1))
 
@@ -177,13 +178,3 @@ def regeneration_mask(mask: Tensor) -> Tensor:
     """Widen a soft crop mask (N, 1, S, S) to everything the paste will touch, hard-edged."""
     margin = mask.shape[-1] // 16
     return F.max_pool2d((mask > 0).float(), 2 * margin + 1, stride=1, padding=margin)
-
-
-def _seeds(crops: FaceCrops, settings: RegenerateSettings) -> list[int]:
-    positions: dict[int, int] = {}
-    order = []
-    for crop in crops.items:
-        index = crop.face.image_index
-        order.append(positions.get(index, 0))
-        positions[index] = order[-1] + 1
-    return [face_seed(settings.seed, face, variant) for variant in range(settings.variants) for face in order]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -34,3 +35,22 @@ def face_seed(seed: int, face_index: int, variant: int = 0) -> int:
     batch. Variants of one face get seeds of their own.
     """
     return (seed + 1_000_003 * face_index + 7_368_787 * variant) % SEED_LIMIT
+
+
+def face_seeds(seed: int, image_indices: Sequence[int], variants: int = 1) -> list[int]:
+    """Derive the seeds of all results of a batch.
+
+    Args:
+        seed: The user's.
+        image_indices: Of every face, the picture it is in.
+        variants: Results for each face.
+
+    Returns:
+        One `face_seed` for each result, variant by variant.
+    """
+    counts: Counter[int] = Counter()
+    numbers = []
+    for index in image_indices:
+        numbers.append(counts[index])
+        counts[index] += 1
+    return [face_seed(seed, number, variant) for variant in range(variants) for number in numbers]

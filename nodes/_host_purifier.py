@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
-import comfy.utils
-import latent_preview
 import torch
-from server import PromptServer
 from torch import Tensor, nn
 
-from ..faceprivacy_core.adversarial.attack import AttackReport
 from ..faceprivacy_core.adversarial.attention import Maps, Recording
-from ..faceprivacy_core.adversarial.levels import Levels
 from ..faceprivacy_core.adversarial.purifier import Purifier
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
 from ..faceprivacy_core.guidance.checkpointing import checkpointed_decode
 from ..faceprivacy_core.protocols import Denoiser
 from . import _host
 from ._host_gradients import GradientModel, HostCondition
-from .schedule import TRAIN_STEPS, percent_range
 
 Result = TypeVar("Result")
-CANCEL = comfy.model_management.InterruptProcessingException
-"""What the host raises when the user pressed cancel."""
-
-MAX_FACES_SHOWN = 6
 
 
 def with_purifier(
@@ -185,85 +174,3 @@ def _check_gradient(denoiser: Denoiser, x: Tensor, sigma: float, cond: HostCondi
             "Expected a MODEL that gradients pass through, got one that gives none. Load it in fp32, bf16 or fp16 without "
             "quantisation, and without patches that compute outside of autograd."
         )
-
-
-def finishing_sigmas(levels: Levels, shift: int) -> Tensor:
-    """Return the falling levels (K + 1,) on which euler makes the steps of `reverse_step`.
-
-    The pass ends at the level that counts as clean, not at 0; a further step would change the latent.
-    """
-    return torch.tensor([levels[k - shift] for k in range(len(levels), -1, -1)], dtype=torch.float32)
-
-
-def finishing_latent(latents: Tensor, levels: Levels, shift: int) -> Tensor:
-    """Declare attacked latents (N, C, h, w) at the first of `finishing_sigmas`, VE coordinates.
-
-    With the released shift that is one level cleaner than the latents are, and the result of euler
-    lacks the last factor of `reverse_step`, which is 1.0004.
-    """
-    deepest, declared = levels[len(levels)], levels[len(levels) - shift]
-    return latents * ((1.0 + declared**2) / (1.0 + deepest**2)) ** 0.5
-
-
-def finishing_conditioning(tokens: Tensor, pooled: Tensor | None, timesteps: Sequence[float]) -> list[list[Any]]:
-    """Make CONDITIONING that tells every step its own tokens.
-
-    Args:
-        tokens: (K, N, L, D), index k - 1 for step k.
-        pooled: (1, P) for SDXL; None elsewhere.
-        timesteps: K rising timesteps of 1000, at which the steps ask the model.
-
-    Returns:
-        K entries, the first for the deepest level; together they cover all timesteps once. Ranges
-        meet half-way between two steps.
-    """
-    borders = [0.0, *((low + high) / 2.0 for low, high in pairwise(timesteps)), float(TRAIN_STEPS)]
-    entries = []
-    for k in range(len(timesteps), 0, -1):
-        options: dict[str, Any] = dict(percent_range(borders[k], borders[k - 1]))
-        if pooled is not None:
-            options["pooled_output"] = pooled.expand(tokens.shape[1], -1).clone()
-        entries.append([tokens[k - 1].clone(), options])
-    return entries
-
-
-class AttackView:
-    """Shows the attack on the node: bar, latent preview and current similarities; cancels with the host."""
-
-    def __init__(
-        self, model: comfy.model_patcher.ModelPatcher, total: int, names: Sequence[str], limits: Tensor, node_id: str | None
-    ) -> None:
-        self._bar = comfy.utils.ProgressBar(total, node_id)
-        self._previewer = latent_preview.get_previewer(model.load_device, model.get_model_object("latent_format"))
-        self._names, self._limits, self._node_id = names, limits, node_id
-
-    def step(self, step: int, total: int, latents: Tensor | None = None) -> None:
-        """Move the bar; the core's `Progress`."""
-        _host.check_interrupted()
-        preview = None
-        if latents is not None and self._previewer is not None:
-            preview = self._previewer.decode_latent_to_preview_image("JPEG", latents)
-        self._bar.update_absolute(step, total, preview)
-
-    def watch(self, report: AttackReport) -> None:
-        """Show the similarities."""
-        server = getattr(PromptServer, "instance", None)
-        if server is not None and self._node_id is not None:
-            server.send_progress_text(attack_text(report, self._names, self._limits), self._node_id)
-
-
-def attack_text(report: AttackReport, names: Sequence[str], limits: Tensor) -> str:
-    """Say where the attack is: the similarities of the first faces beside their limits."""
-    lines = [f"iteration {report.iteration} of {report.total}, {int(report.is_reached.sum())} of {len(report.is_reached)} done"]
-    lines += [
-        f"face {face}: {similarity_text(row, names, limits)}" for face, row in enumerate(report.similarities[:MAX_FACES_SHOWN])
-    ]
-    return "\n".join(lines)
-
-
-def similarity_text(row: Tensor, names: Sequence[str], limits: Tensor) -> str:
-    """Write similarities (M,) beside their limits (M,)."""
-    return ", ".join(
-        f"{name} {value:.2f} (limit {limit:.2f})"
-        for name, value, limit in zip(names, row.tolist(), limits.tolist(), strict=True)
-    )

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+from collections.abc import Sequence
+
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..faceprivacy_core.adversarial.attack import AttackSettings
+from ..faceprivacy_core.adversarial.goals import check_acknowledged
 from ..faceprivacy_core.adversarial.objective import Weights
 from ..faceprivacy_core.adversarial.purifier import Purifier
 from ..faceprivacy_core.adversarial.reverse import ALIGNED, RELEASED
-from ..faceprivacy_core.adversarial.sight import thresholds
+from ..faceprivacy_core.adversarial.settings import MAX_FIDELITY
+from ..faceprivacy_core.adversarial.sight import Identities, see_target, thresholds
 from ..faceprivacy_core.adversarial.transforms import TransformSettings
 from ..faceprivacy_core.adversarial.unconditional import EmptyCondition, EmptySettings
 from ..faceprivacy_core.cloak import DEFAULT_WEIGHTS, CloakResult, CloakSettings, cloak_with
-from ..faceprivacy_core.embeddings.curves import draw_curves
 from ..faceprivacy_core.errors import InputError, NoFaceError
+from ..faceprivacy_core.faces.detect import load_detector
+from ..faceprivacy_core.faces.select import Selection, Which, detect_faces
 from ..faceprivacy_core.masks import MaskSettings, Region
+from ..faceprivacy_core.metrics.perceptual import load_perceptual
 from ..faceprivacy_core.protocols import FaceRecognizer
 from ..faceprivacy_core.types import Faces
 from . import _convert, _host
-from ._host_purifier import (
-    CANCEL,
-    AttackView,
-    finishing_conditioning,
-    finishing_latent,
-    finishing_sigmas,
-    similarity_text,
-    with_purifier,
-)
+from ._host_attack_view import CANCEL, AttackView, plot, report_text
+from ._host_finishing import finishing_sigmas, to_conditioning, to_latent
+from ._host_purifier import with_purifier
 from ._types import CropsType, FacesType, RecognizersType
 
 DEFAULTS = CloakSettings()
@@ -136,8 +134,27 @@ class AdversarialLatent(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "attempts", default=DEFAULTS.attempts, min=1, max=10, optional=True, advanced=True,
-                    tooltip="How often the search is repeated for faces that are not protected yet, with half the change "
-                    "weight each time.",
+                    tooltip="How often the search goes on for faces that are not protected yet, each time with less regard "
+                    "for fidelity (1.5 dB) and change weight.",
+                ),
+                io.Float.Input(
+                    "fidelity", default=DEFAULTS.fidelity, min=0.0, max=MAX_FIDELITY, step=0.5, optional=True,
+                    tooltip="Least likeness of the face crop to the original in decibels (PSNR). Higher changes less and "
+                    "protects less; 0 is no limit.",
+                ),
+                io.Float.Input(
+                    "perceptual_weight", default=DEFAULT_WEIGHTS.perceptual, min=0.0, max=100.0, step=0.01, optional=True,
+                    advanced=True, tooltip="Weight of looking like the original to a network that agrees with people (LPIPS).",
+                ),
+                io.Image.Input(
+                    "target", optional=True,
+                    tooltip="One picture of one person whom the recognisers shall take every face for, instead of nobody in "
+                    "particular. Needs the acknowledgement.",
+                ),
+                io.Boolean.Input(
+                    "target_consents", default=False, optional=True, advanced=True,
+                    tooltip="I have the consent of the person in the target picture, and will not use the result to "
+                    "deceive. Without it a target is refused.",
                 ),
             ],
             outputs=[
@@ -151,8 +168,8 @@ class AdversarialLatent(io.ComfyNode):
                 CropsType.Output("crops", tooltip="Where the crops lie."),
                 io.Image.Output(
                     "plot",
-                    tooltip="Similarity to the original over the iterations of the last attempt, mean over the faces, "
-                    "one curve for each recogniser in the order of the report.",
+                    tooltip="Similarity to the original (with a target: to it) over the iterations, mean over the faces, one "
+                    "curve for each recogniser in the order of the report.",
                 ),
                 io.String.Output("report", tooltip="Similarities and limits of every face."),
             ],
@@ -166,18 +183,27 @@ class AdversarialLatent(io.ComfyNode):
         attack_weight: float, change_weight: float, structure_weight: float, margin: float, robust: bool,
         learned_empty: bool, schedule: str, region: str, grow: float, feather: float, memory: str, seed: int,
         require_protection: bool, keep_best_on_cancel: bool, attempts: int = DEFAULTS.attempts,
+        fidelity: float = DEFAULTS.fidelity or 0.0, perceptual_weight: float = DEFAULT_WEIGHTS.perceptual,
+        target: io.Image.Type | None = None, target_consents: bool = False,
     ) -> io.NodeOutput:  # fmt: skip
         if len(faces) == 0:
             raise NoFaceError("Expected at least one face to cloak, got none. Check the Face Mask settings.")
         if not recognizers:
             raise InputError("Expected at least one face recogniser, got none. Connect Load Face Recognizers.")
+        whom = None
+        if target is not None:
+            check_acknowledged(target_consents)
+            whom = find_target(recognizers, target)
         settings = CloakSettings(
             shift=SCHEDULES[schedule],
             empty=EmptySettings(EmptyCondition.LEARNED if learned_empty else EmptyCondition.FIXED),
             attack=AttackSettings(iterations, learning_rate),
-            weights=Weights(attack_weight, structure_weight, change_weight),
+            weights=Weights(attack_weight, structure_weight, change_weight, perceptual_weight),
+            fidelity=fidelity or None,
             transforms=TransformSettings() if robust else None,
             margin=margin,
+            impersonate=target is not None,
+            acknowledged=target_consents,
             seed=seed,
             mask=MaskSettings(Region(region), grow, feather),
             checkpoint=memory == "low",
@@ -185,12 +211,13 @@ class AdversarialLatent(io.ComfyNode):
             require_protection=require_protection,
         )
         images, names = _convert.image_to_core(image), [recognizer.name for recognizer in recognizers]
-        total = len(settings.levels) + iterations
-        view = AttackView(model, total, names, thresholds(recognizers), getattr(cls.hidden, "unique_id", None))
+        view = AttackView(model, names, thresholds(recognizers), getattr(cls.hidden, "unique_id", None))
 
         def cloak(purifier: Purifier) -> CloakResult:
+            looks = load_perceptual(_host.model_dirs(), purifier.empty.device) if perceptual_weight > 0.0 else None
             return cloak_with(
-                images, faces, purifier, recognizers, settings, progress=view.step, watch=view.watch,
+                images, faces, purifier, recognizers, settings, target=whom, perceptual=looks, progress=view.step,
+                watch=view.watch,
                 keep_best_on_cancel=(CANCEL,) if keep_best_on_cancel else (),
             )  # fmt: skip
 
@@ -206,39 +233,13 @@ class AdversarialLatent(io.ComfyNode):
         )
 
 
-def to_latent(model: io.Model.Type, result: CloakResult, shift: int) -> dict[str, Tensor]:
-    """Return the attacked latents in the host's space, as stock samplers take them."""
-    latents = finishing_latent(result.latents, result.levels, shift)
-    return {"samples": model.get_model_object("latent_format").process_out(latents)}
+def find_target(recognizers: Sequence[FaceRecognizer], image: Tensor) -> Identities:
+    """Find who the only person in a target picture is.
 
-
-def to_conditioning(model: io.Model.Type, result: CloakResult, positive: list, settings: CloakSettings) -> list:
-    """Return what the model is told at every level: the learned tokens by range, or the condition that came."""
-    if settings.empty.kind == EmptyCondition.FIXED:
-        return positive
-    levels = result.levels
-    declared = torch.tensor([levels[k - settings.shift] for k in range(1, len(levels) + 1)], dtype=torch.float64)
-    timesteps = _host.noise_schedule(model).timestep(declared).tolist()
-    return finishing_conditioning(result.conditions.tokens.cpu(), positive[0][1].get("pooled_output"), timesteps)
-
-
-def plot(result: CloakResult) -> Tensor:
-    """Draw the similarities over the iterations as a host IMAGE (1, H, W, 3); they begin at 1, the original itself."""
-    rows = [torch.ones_like(result.similarities)]
-    for row in result.history.similarities.cpu():  # not a number where a face was already done
-        rows.append(torch.where(row.isnan(), rows[-1], row))
-    picture = draw_curves(torch.stack(rows).transpose(1, 2))
-    return _convert.core_to_image(_convert.uint8_to_image(np.asarray(picture))[None])
-
-
-def report_text(result: CloakResult, names: list[str], faces: Faces) -> str:
-    """Say how similar every finished face is to the original, beside the limits."""
-    protected = result.is_protected.tolist()
-    lines = [
-        f"{sum(protected)} of {len(protected)} faces protected from {', '.join(names)} after at most "
-        f"{len(result.history.similarities)} iterations in the last attempt{', cancelled' if result.cancelled else ''}."
-    ]
-    for face, (item, row, is_protected) in enumerate(zip(faces.items, result.similarities, protected, strict=True)):
-        verdict = "protected" if is_protected else "NOT protected"
-        lines.append(f"face {face}, picture {item.image_index}: {similarity_text(row, names, result.thresholds)}: {verdict}")
-    return "\n".join(lines)
+    Raises:
+        NoFaceError, InputError: There is not exactly one picture with one face.
+    """
+    pictures = _convert.image_to_core(image).clone()
+    found = [_convert.image_to_uint8(picture) for picture in pictures]
+    faces = detect_faces(found, load_detector(_host.model_dirs()), Selection(Which.ALL))
+    return see_target(recognizers, pictures.to(_host.compute_device()), faces)

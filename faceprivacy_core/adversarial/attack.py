@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from ..errors import InputError, NumericalError
 from ..rng import seeded_noise
 from .objective import Objective, Outcome
+
+COLUMNS = ("attack", "structure", "change", "similarities")
 
 LOSS_SCALE = 1e3
 """Factor of the loss before differentiation: Adam does not mind, and half precision does not underflow."""
@@ -21,8 +24,8 @@ class AttackSettings:
     """How to optimise.
 
     Attributes:
-        iterations: Updates at most. The first is a seeded kick of one learning rate in every value,
-            because a face is most similar to itself: at zero attack the similarity has no slope.
+        iterations: Updates at most. The first from the reference is a seeded kick of one learning rate in
+            every value, because a face is most similar to itself: at zero attack the similarity has no slope.
         learning_rate: Of Adam; no value of a latent moves farther than iterations * learning_rate.
         settle: Iterations that a face goes on after it has reached the goal, to change less.
         weight_decay: 0.01 is the released AdamW, which shrinks the latent without reason.
@@ -48,12 +51,24 @@ class History:
     Attributes:
         attack, structure, change: (T, N) parts of the loss, not weighted.
         similarities: (T, N, M) of the plain picture.
+        starts: Row of T with which each attempt begins.
     """
 
     attack: Tensor
     structure: Tensor
     change: Tensor
     similarities: Tensor
+    starts: tuple[int, ...] = (0,)
+
+
+def join_histories(parts: Sequence[History]) -> History:
+    """Put the courses of attempts (at least one) one after the other."""
+    columns = {
+        name: torch.cat([getattr(part, name) for part in parts if len(part.attack)] or [getattr(parts[0], name)])
+        for name in COLUMNS
+    }
+    ends = accumulate(len(part.attack) for part in parts)
+    return History(**columns, starts=(0, *ends)[:-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +78,7 @@ class AttackReport:
     Attributes:
         iteration, total: Updates done, and at most.
         latents: (N, C, h, w) attacked latents at the deepest level, for a preview.
-        similarities: (N, M) latest of every face.
+        similarities: (N, M) latest of every face; NaN of faces that are not attacked.
         is_reached: (N,) faces that have reached the goal.
     """
 
@@ -99,6 +114,8 @@ def attack_latents(
     objective: Objective,
     settings: AttackSettings,
     *,
+    faces: Sequence[int] | None = None,
+    start: Tensor | None = None,
     progress: Callable[[AttackReport], None] | None = None,
     keep_best_on_cancel: tuple[type[BaseException], ...] = (),
 ) -> AttackResult:
@@ -110,6 +127,8 @@ def attack_latents(
     Args:
         objective: Open; knows faces and goal.
         settings: How.
+        faces: Which to attack; None is all. The others keep their start and change nothing.
+        start: (N, C, h, w) latents to start from; None is the reference.
         progress: Told after every evaluation; may raise to cancel.
         keep_best_on_cancel: Exceptions that end the search and keep what was found, such as the
             host's cancel; by default every exception goes through and nothing is kept.
@@ -125,10 +144,10 @@ def attack_latents(
     Laws: test_the_latent_stays_within_the_trust_region, test_a_batch_equals_its_faces_alone.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        search = _Search(objective, settings)
+        search = _Search(objective, settings, objective.reference if start is None else start)
         cancelled = False
         try:
-            search.run(progress)
+            search.run(list(range(len(objective.reference)) if faces is None else faces), progress)
         except keep_best_on_cancel:
             cancelled = True
         return search.result(cancelled)
@@ -140,22 +159,22 @@ def kick(seeds: Sequence[int], shape: tuple[int, ...], size: float) -> Tensor:
 
 
 class _Search:
-    def __init__(self, objective: Objective, settings: AttackSettings) -> None:
-        reference = objective.reference.detach().clone().float()
-        count, values = len(reference), objective.scene.originals
+    def __init__(self, objective: Objective, settings: AttackSettings, start: Tensor) -> None:
+        start = start.detach().clone().to(objective.reference.device, torch.float32)
+        count, values = len(start), objective.scene.originals
         self.objective, self.settings = objective, settings
-        self.parameters = [part.clone().requires_grad_(True) for part in reference.split(1)]
+        self.parameters = [part.clone().requires_grad_(True) for part in start.split(1)]
         self.optimizer = torch.optim.AdamW(self.parameters, settings.learning_rate, weight_decay=settings.weight_decay)
-        self.best = [part.clone() for part in reference.split(1)]
+        self.best = [part.clone() for part in start.split(1)]
         self.best_residuals = values.new_zeros(values.shape)
         self.best_keys = [(True, float("inf"))] * count
         self.best_iterations = [0] * count
         self.reached_at: list[int | None] = [None] * count
         self.rows: list[dict[str, Tensor]] = []
 
-    def run(self, progress: Callable[[AttackReport], None] | None) -> None:
-        total, active = self.settings.iterations, list(range(len(self.parameters)))
-        if total == 0:
+    def run(self, active: list[int], progress: Callable[[AttackReport], None] | None) -> None:
+        total = self.settings.iterations
+        if total == 0 or not active:
             return
         self._kick()
         for iteration in range(1, total + 1):
@@ -173,9 +192,8 @@ class _Search:
 
     def result(self, cancelled: bool) -> AttackResult:
         count, device = len(self.best), self.best_residuals.device
-        names = ("attack", "structure", "change", "similarities")
         empty = torch.zeros(0, count, device=device)
-        columns = {name: torch.stack([row[name] for row in self.rows]) if self.rows else empty for name in names}
+        columns = {name: torch.stack([row[name] for row in self.rows]) if self.rows else empty for name in COLUMNS}
         reached = torch.tensor([not key[0] for key in self.best_keys])
         iterations = torch.tensor(self.best_iterations)
         return AttackResult(torch.cat(self.best), self.best_residuals, reached, iterations, History(**columns), cancelled)
@@ -183,9 +201,11 @@ class _Search:
     def _kick(self) -> None:
         seeds, shape = self.objective.scene.seeds, tuple(self.parameters[0].shape[1:])
         pushes = kick(seeds, shape, self.settings.learning_rate)
+        reference = self.objective.reference.split(1)
         with torch.no_grad():
-            for parameter, push in zip(self.parameters, pushes, strict=True):
-                parameter += push.to(parameter)
+            for parameter, push, still in zip(self.parameters, pushes, reference, strict=True):
+                if torch.equal(parameter, still.to(parameter)):
+                    parameter += push.to(parameter)
 
     def _note(self, outcome: Outcome, active: list[int], iteration: int) -> None:
         reached, change, attack = (part.tolist() for part in (outcome.is_reached, outcome.change, outcome.attack))
@@ -198,7 +218,7 @@ class _Search:
                 self.best[face] = self.parameters[face].detach().clone()
                 self.best_residuals[face] = outcome.residuals[row].detach()
         noted = {}
-        for name in ("attack", "structure", "change", "similarities"):
+        for name in COLUMNS:
             values = getattr(outcome, name).detach()
             noted[name] = values.new_full((len(self.parameters), *values.shape[1:]), float("nan"))
             noted[name][active] = values

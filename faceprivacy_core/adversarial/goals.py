@@ -112,11 +112,7 @@ class Impersonate:
     acknowledged: bool = False
 
     def __post_init__(self) -> None:
-        if self.acknowledged is not True:
-            raise InputError(
-                "Expected an acknowledgement that the target person consents to being imitated, got none. "
-                "Set it, or use dodging, which needs no target."
-            )
+        check_acknowledged(self.acknowledged)
         _check(self.sources, self.thresholds, self.margin, self.weights)
         _check_other_person(self.sources, self.target, self.thresholds)
 
@@ -134,6 +130,15 @@ class Impersonate:
 
     def _aim(self, like: Tensor) -> Tensor:
         return self.thresholds.to(like) + self.margin
+
+
+def check_acknowledged(acknowledged: bool) -> None:
+    """Refuse to imitate somebody without the user's word; InputError."""
+    if acknowledged is not True:
+        raise InputError(
+            "Expected an acknowledgement that the target person consents to being imitated, got none. "
+            "Set it, or use dodging, which needs no target."
+        )
 
 
 def _weights(weights: Tensor | None, like: Tensor) -> Tensor:

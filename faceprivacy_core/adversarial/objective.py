@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,24 +14,16 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
-from ..protocols import FaceRecognizer
+from ..faces.sight import embed_all
+from ..protocols import FaceRecognizer, PerceptualNetwork
 from .attention import Recording
 from .goals import Goal
 from .levels import Levels
 from .purifier import Purifier
 from .reverse import ALIGNED, check_shift, reverse_step
-from .sight import look
 from .structure import structure_distance
 from .transforms import TransformSettings, transform_copy
 from .unconditional import EmptyConditions
-
-
-class PerceptualNetwork(Protocol):
-    """Measures how different pictures look; `metrics.perceptual.PerceptualDistance` is one."""
-
-    def compute_differentiable(self, images: Tensor, references: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the mean difference (B,) of pictures (B, 3, H, W) in [0, 1]; gradients pass to `images`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -87,7 +78,7 @@ class Outcome:
         attack, structure, change: (n,) its parts, not weighted.
         similarities: (n, M) of the plain picture, as the goal counts them.
         is_reached: (n,) whether the plain picture and its changed copies all reach the goal.
-        residuals: (n, 3, V, V) decoded attacked minus decoded reference, before the mask.
+        residuals: (n, 3, V, V) decoded attacked minus decoded reference, within the budget, before the mask.
     """
 
     total: Tensor
@@ -116,6 +107,7 @@ class Objective:
         weights: Of the parts of the loss.
         transforms: Changes to survive; None is the plain picture only.
         perceptual: Needed when its weight is above 0.
+        budget: Largest mean squared change of a crop, values in [0, 1]; see `within_budget`. None is no limit.
         shift: See `reverse_step`.
         truncated: Differentiate as if the predicted noise did not depend on the latent. The structure
             then counts in the loss but gives no gradient.
@@ -126,7 +118,8 @@ class Objective:
         UnsupportedModelError: Structure counts and no attention was recorded.
 
     Source: arXiv 2503.10350, adversarial latent optimisation and structure preservation.
-    Deviations: one row instead of four, reference run cached; the change is pasted; copies of it.
+    Deviations: one row instead of four, reference run cached; the change is pasted, kept within a budget;
+        copies of it.
     Laws: test_the_lean_objective_equals_the_four_row_one, test_checkpointing_changes_no_gradient.
     """
 
@@ -143,16 +136,19 @@ class Objective:
         *,
         transforms: TransformSettings | None = None,
         perceptual: PerceptualNetwork | None = None,
+        budget: float | None = None,
         shift: int = ALIGNED,
         truncated: bool = False,
         checkpointed: bool = False,
     ) -> None:
         check_shift(shift)
+        if budget is not None and not budget > 0.0:
+            raise InputError(f"Expected a budget of change above 0, got {budget}. Leave it out for no limit.")
         if weights.perceptual > 0.0 and perceptual is None:
             raise InputError("Expected a perceptual network, because its weight is above 0. Pass one, or set the weight to 0.")
         self.purifier, self.levels, self.reference, self.conditions = purifier, levels, reference, conditions
         self.scene, self.recognizers, self.goal, self.weights = scene, tuple(recognizers), goal, weights
-        self.transforms, self.perceptual = transforms, perceptual
+        self.transforms, self.perceptual, self.budget = transforms, perceptual, budget
         self.shift, self.truncated, self.checkpointed = shift, truncated, checkpointed
         self._maps: dict[int, tuple[Tensor, ...]] = {}
         self._context: AbstractContextManager[Recording | None] | None = None
@@ -183,15 +179,17 @@ class Objective:
         """
         scene, goal = self.scene, self.goal
         clean, structure = self.run(latents, faces)
-        residuals = self.residuals(clean, faces)
         originals, mask, points = scene.originals[faces], scene.mask[faces], scene.landmarks5[faces]
+        residuals = self.residuals(clean, faces)
+        if self.budget is not None:
+            residuals = within_budget(residuals, mask, self.budget)
         changed = (originals + mask * residuals).clamp(0.0, 1.0)
         seeds = [scene.seeds[face] for face in faces.tolist()]
-        seen = look(self.recognizers, changed, points)
+        seen = embed_all(self.recognizers, changed, points)
         losses, reached = [goal.loss(seen, faces)], goal.is_reached(seen, faces)
         for copy in range(self.transforms.copies if self.transforms else 0):
             moved = transform_copy(changed, seeds, number * self.transforms.copies + copy, self.transforms)
-            vectors = look(self.recognizers, moved, points)
+            vectors = embed_all(self.recognizers, moved, points)
             losses.append(goal.loss(vectors, faces))
             reached = reached & goal.is_reached(vectors, faces)
         attack = torch.stack(losses).mean(dim=0)
@@ -201,6 +199,11 @@ class Objective:
             looks = self.perceptual.compute_differentiable(changed, originals, mask).to(total.device)
             total = total + self.weights.perceptual * looks
         return Outcome(total, attack, structure, change, goal.similarities(seen, faces), reached, residuals)
+
+    def relax(self, factor: float) -> None:
+        """From now on, count the change less: its weight times this factor, its budget divided by it."""
+        self.weights = replace(self.weights, change=self.weights.change * factor)
+        self.budget = None if self.budget is None else self.budget / factor
 
     def run(self, latents: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
         """Go down all levels; return the clean latents (n, C, h, w) and the structure's change (n,)."""
@@ -249,6 +252,25 @@ def enlarge(residuals: Tensor, side: int) -> Tensor:
     if residuals.shape[-1] == side:
         return residuals
     return F.interpolate(residuals, (side, side), mode="bicubic", align_corners=False)
+
+
+def within_budget(residuals: Tensor, mask: Tensor, budget: float) -> Tensor:
+    """Make changes of pictures smaller that are too large.
+
+    A change that would be larger is scaled down as a whole, so the search goes along the sphere of
+    all changes that use the budget up, rather than weighing change against attack.
+
+    Args:
+        residuals: (n, 3, V, V), before the mask.
+        mask: (n, 1, V, V) in [0, 1], how much of them is taken.
+        budget: Largest mean square of what is taken, over the whole crop.
+
+    Returns:
+        (n, 3, V, V), each times a factor of at most 1.
+    """
+    square = (mask * residuals).pow(2).flatten(1).mean(dim=1)
+    factor = (budget / square.clamp(min=budget)).sqrt()
+    return residuals * factor.view(-1, 1, 1, 1)
 
 
 def _mean_under(mask: Tensor, values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What recognisers see of faces, and who they take them for."""
+"""Who recognisers take faces for."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import InputError, NoFaceError, UnsupportedModelError
-from ..images import crop_landmarks
+from ..errors import InputError, NoFaceError
+from ..faces.sight import embed_all, embed_originals
 from ..protocols import FaceRecognizer
-from ..types import FaceCrops, Faces
+from ..types import Faces
 
 FMR = 0.01
 """False match rate of the thresholds that decide who is protected, as in the paper."""
@@ -48,35 +48,9 @@ def thresholds(recognizers: Sequence[FaceRecognizer]) -> Tensor:
     return torch.tensor([recognizer.thresholds[FMR] for recognizer in recognizers])
 
 
-def look(recognizers: Sequence[FaceRecognizer], images: Tensor, landmarks5: Tensor) -> tuple[Tensor, ...]:
-    """Embed images (B, 3, H, W) with every recogniser, one (B, D) tensor each."""
-    return tuple(recognizer.embed(images, landmarks5) for recognizer in recognizers)
-
-
 def see_sources(recognizers: Sequence[FaceRecognizer], images: Tensor, landmarks5: Tensor) -> Identities:
-    """Find who the faces are, through recognisers that can be attacked.
-
-    Args:
-        recognizers: At least one; differentiable.
-        images: (N, 3, S, S) crops in [0, 1].
-        landmarks5: (N, 5, 2) in their pixels.
-
-    Raises:
-        InputError: There is no recogniser.
-        UnsupportedModelError: A recogniser gives no gradient.
-    """
-    if not recognizers:
-        raise InputError("Expected at least one face recogniser, got none. Connect Load Face Recognizers.")
-    with torch.inference_mode(False), torch.enable_grad():
-        probe = images.detach().clone().requires_grad_(True)
-        found = look(recognizers, probe, landmarks5.clone())
-    for recognizer, vectors in zip(recognizers, found, strict=True):
-        if not vectors.requires_grad:
-            raise UnsupportedModelError(
-                f"Expected recognisers that gradients pass through, got {recognizer.name}, which gives none. "
-                "Use the recognisers of Load Face Recognizers."
-            )
-    return Identities(tuple(vectors.detach() for vectors in found))
+    """Find who the faces of crops are, through recognisers that can be attacked; see `embed_originals`."""
+    return Identities(embed_originals(recognizers, images, landmarks5))
 
 
 def see_faces(recognizers: Sequence[FaceRecognizer], images: Tensor, faces: Faces) -> Identities:
@@ -85,8 +59,8 @@ def see_faces(recognizers: Sequence[FaceRecognizer], images: Tensor, faces: Face
     with torch.inference_mode(False), torch.no_grad():
         for face in faces.items:
             points = torch.from_numpy(face.landmarks5.copy()).float()[None].to(images.device)
-            rows.append(look(recognizers, images[face.image_index][None], points))
-    return Identities(tuple(torch.cat(column) for column in zip(*rows, strict=True)))
+            rows.append(embed_all(recognizers, images[face.image_index][None], points))
+        return Identities(tuple(torch.cat(column) for column in zip(*rows, strict=True)))
 
 
 def see_target(recognizers: Sequence[FaceRecognizer], images: Tensor, faces: Faces) -> Identities:
@@ -113,8 +87,3 @@ def check_target_faces(faces: Faces) -> None:
             f"Expected one target picture with one face, got {len(faces)} faces in {faces.num_images} pictures. "
             "Crop the picture to the person that is meant."
         )
-
-
-def face_landmarks(crops: FaceCrops, size: int) -> Tensor:
-    """Return the landmarks (N, 5, 2) of crops, in pixels of copies with sides of `size`."""
-    return (crop_landmarks(crops) + 0.5) * (size / crops.size) - 0.5

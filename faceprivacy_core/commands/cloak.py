@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
     add_file_options(parser)
     parser.add_argument("--iterations", type=int, default=30, help="updates of every face (default: %(default)s)")
     parser.add_argument(
-        "--fidelity", type=float, default=170.0, help="weight of staying close to the original (default: %(default)s)"
+        "--fidelity", type=float, default=30.0, help="least likeness of the face to the original, dB (default: %(default)s)"
     )
     parser.add_argument(
         "--accept-unprotected", action="store_true", help="write pictures, too, in which a face is still recognised"
@@ -34,13 +34,13 @@ def run(args: argparse.Namespace) -> int:
     # torch takes seconds to load; the other commands must not wait for it.
     from dataclasses import replace
 
-    from ..cloak import DEFAULT_WEIGHTS, CloakSettings, cloak_faces
+    from ..cloak import CloakSettings, cloak_faces
     from ..masks import MaskSettings, Region
 
     default = CloakSettings()
     settings = replace(
         default, attack=replace(default.attack, iterations=args.iterations),
-        weights=replace(DEFAULT_WEIGHTS, change=args.fidelity), seed=args.seed, mask=MaskSettings(Region(args.region)),
+        fidelity=args.fidelity, seed=args.seed, mask=MaskSettings(Region(args.region)),
         require_protection=not args.accept_unprotected,
     )  # fmt: skip
     return protect_files(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..protocols import PerceptualNetwork
 from .energies import tile
 
 LOOK_TARGET = 0.5
@@ -17,17 +17,6 @@ LOOK_TARGET = 0.5
 Between aligned crops of 256 pixels of different people in the sample pictures it is 0.41 to
 0.54; the autoencoder of the built-in model alone moves a crop by 0.29.
 """
-
-
-class PerceptualNetwork(Protocol):
-    """Measures how different pictures look; `metrics.perceptual.PerceptualDistance` is one."""
-
-    def compute_differentiable(self, images: Tensor, references: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Compute the mean difference (B,) of images and references (B, 3, S, S) in [0, 1].
-
-        Gradients pass to `images`. `mask` (B, 1, S, S) weighs the pixels.
-        """
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields
 from torch import Tensor
 
 from ..errors import InputError
-from ..protocols import FaceRecognizer
+from ..protocols import FaceRecognizer, PerceptualNetwork
 from ..types import FaceCrops
-from .appearance import LOOK_TARGET, LookDifferent, PerceptualNetwork
+from .appearance import LOOK_TARGET, LookDifferent
 from .energies import Diversity, Energy, IdentityEnergy, KeepIdentity, PushAway, original_landmarks, see_originals
 from .gradient import ImageEnergy
 from .pose import KeepLandmarks, Landmarker

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import InputError, UnsupportedModelError
+from ..errors import InputError
+from ..faces.sight import embed_all, embed_originals, scale_landmarks
 from ..images import crop_landmarks
 from ..protocols import FaceRecognizer
 from ..types import FaceCrops
@@ -172,15 +173,7 @@ def see_originals(
             "Connect the image of Face Crop and Load Face Recognizers."
         )
     landmarks = original_landmarks(originals, crops)
-    with torch.inference_mode(False), torch.enable_grad():
-        references = embed_all(recognizers, originals.detach().clone().requires_grad_(True), landmarks)
-    for recognizer, reference in zip(recognizers, references, strict=True):
-        if not reference.requires_grad:
-            raise UnsupportedModelError(
-                f"Expected recognisers that gradients pass through, got {recognizer.name}, which gives none. "
-                "Use the recognisers of Load Face Recognizers."
-            )
-    return landmarks, tuple(reference.detach() for reference in references)
+    return landmarks, embed_originals(recognizers, originals, landmarks)
 
 
 def original_landmarks(originals: Tensor, crops: FaceCrops) -> Tensor:
@@ -193,16 +186,6 @@ def original_landmarks(originals: Tensor, crops: FaceCrops) -> Tensor:
         raise InputError(f"Expected {len(crops)} original crops, got {len(originals)}. Connect the image of Face Crop.")
     with torch.inference_mode(False):
         return scale_landmarks(crop_landmarks(crops), crops.size, originals.shape[-1]).to(originals.device)
-
-
-def embed_all(recognizers: Sequence[FaceRecognizer], images: Tensor, landmarks5: Tensor) -> tuple[Tensor, ...]:
-    """Embed images with every recogniser."""
-    return tuple(recognizer.embed(images, landmarks5) for recognizer in recognizers)
-
-
-def scale_landmarks(landmarks5: Tensor, size: int, new_size: int) -> Tensor:
-    """Move landmarks from a picture of one size to a resized copy (pixel-centre rule)."""
-    return (landmarks5 + 0.5) * (new_size / size) - 0.5
 
 
 def tile(values: Tensor, count: int) -> Tensor:

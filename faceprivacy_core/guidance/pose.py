@@ -8,7 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .energies import scale_landmarks, tile
+from ..faces.sight import scale_landmarks
+from .energies import tile
 
 
 class Landmarker(Protocol):

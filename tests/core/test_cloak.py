@@ -5,13 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from faceprivacy_core.adversarial.attack import AttackSettings
+from faceprivacy_core.adversarial.attack import AttackReport, AttackSettings
 from faceprivacy_core.adversarial.objective import Weights
+from faceprivacy_core.adversarial.purifier import builtin_purifier
 from faceprivacy_core.adversarial.sight import Identities, see_faces
+from faceprivacy_core.adversarial.transforms import TransformSettings
 from faceprivacy_core.adversarial.unconditional import EmptyCondition, EmptySettings
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
-from faceprivacy_core.cloak import CloakResult, CloakSettings, cloak_faces
+from faceprivacy_core.cloak import CloakResult, CloakSettings, cloak_faces, cloak_with
 from faceprivacy_core.errors import InputError, NoFaceError, NumericalError
+from faceprivacy_core.images import crop_faces
 from faceprivacy_core.types import Faces
 from tests.support.faces import synthetic_face
 from tests.support.recognizer import ProjectionRecognizer
@@ -109,13 +112,60 @@ def test_bad_input_is_refused(model: FaceModel):
         replace(QUICK, shift=2)
     with pytest.raises(InputError, match="margin in"):
         replace(QUICK, margin=2.0)
+    for fidelity in (0.0, -1.0, 61.0, float("nan")):
+        with pytest.raises(InputError, match="fidelity above 0"):
+            replace(QUICK, fidelity=fidelity)
 
 
-def test_a_face_that_is_not_protected_is_tried_again_with_less_regard_for_the_change(model: FaceModel):
-    careful = replace(QUICK, weights=replace(QUICK.weights, change=30.0), attack=replace(QUICK.attack, iterations=10))
-    once, twice = (run(model, settings=replace(careful, attempts=attempts)) for attempts in (1, 2))
+CAREFUL = replace(QUICK, fidelity=45.0, attack=replace(QUICK.attack, iterations=5))
+"""Too careful to protect at once."""
+
+
+def test_a_face_that_is_not_protected_is_tried_again_with_less_regard_for_fidelity(model: FaceModel):
+    once, twice = (run(model, settings=replace(CAREFUL, attempts=attempts)) for attempts in (1, 2))
     assert not bool(once.is_protected.any())
-    changes = [float((result.images - pictures(1)).abs().mean()) for result in (once, twice)]
-    assert changes[1] > changes[0]
+    assert twice.history.starts == (0, 5)
+    assert bool((twice.similarities.amax(dim=1) < once.similarities.amax(dim=1)).all())
     with pytest.raises(InputError, match="attempt"):
-        replace(careful, attempts=0)
+        replace(CAREFUL, attempts=0)
+
+
+def test_two_attempts_of_a_batch_equal_those_of_its_pictures_alone_and_repeat_bit_by_bit(model: FaceModel):
+    settings = replace(CAREFUL, attempts=2, transforms=TransformSettings())
+    batch = run(model, 2, settings)
+    assert batch.history.starts == (0, 5)
+    for index in range(2):
+        face = Faces((synthetic_face(110 + 8 * index, 90, 130),), 1, 180, 240)
+        alone = cloak_faces(pictures(2)[index : index + 1], face, model, RECOGNIZERS, settings)
+        torch.testing.assert_close(batch.latents[index], alone.latents[0], rtol=0, atol=1e-3)
+    again = run(model, 2, settings)
+    assert torch.equal(again.images, batch.images)
+    assert torch.equal(again.latents, batch.latents)
+
+
+@pytest.mark.parametrize("fidelity", [30.0, 40.0])
+def test_fidelity_holds_in_the_face_crop(model: FaceModel, fidelity: float):
+    settings = replace(QUICK, fidelity=fidelity, weights=Weights(1.0, 0.0), margin=1.0)
+    result = run(model, settings=replace(settings, attack=AttackSettings(iterations=8, learning_rate=0.2)))
+    published = (result.images * 255.0).round() / 255.0
+    before, after = (crop_faces(picture, faces_in(1), 256)[0] for picture in (pictures(1), published))
+    psnr = -10.0 * float((after.clamp(0, 1) - before.clamp(0, 1)).pow(2).mean().log10())
+    assert fidelity - 0.2 < psnr < fidelity + 1.5
+
+
+def test_a_cancelled_later_attempt_keeps_the_earlier_better_result(model: FaceModel):
+    class CancelledError(Exception):
+        pass
+
+    def cancel(report: AttackReport) -> None:
+        if report.iteration == 6:
+            raise CancelledError
+
+    settings = replace(CAREFUL, attempts=2)
+    kept = cloak_with(
+        pictures(1), faces_in(1), builtin_purifier(model), RECOGNIZERS, settings, watch=cancel,
+        keep_best_on_cancel=(CancelledError,),
+    )  # fmt: skip
+    once = run(model, settings=replace(settings, attempts=1))
+    assert kept.cancelled
+    assert bool((kept.similarities.amax(dim=1) <= once.similarities.amax(dim=1)).all())

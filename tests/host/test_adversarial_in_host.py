@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from devtools.paths import SAMPLE_PHOTO
 from tests.support import graphs, host_models
 from tests.support.faces import synthetic_face
 from tests.support.recognizer import ProjectionRecognizer
@@ -84,6 +85,17 @@ def run(pack_nodes: dict[str, Any], core: Core, image: Any) -> Callable[..., Any
         return node.execute(**{**given, **options}).args
 
     return execute
+
+
+def _picture(name: str) -> Any:
+    import torch
+
+    return torch.from_numpy(graphs.sample(SAMPLE_PHOTO.parent / name))[None].float() / 255.0
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Any:
+    return _picture("portrait.jpg")
 
 
 def _weights(parts: Parts) -> list[Any]:
@@ -220,17 +232,79 @@ def test_the_pooled_part_of_sdxl_goes_along(run: Callable[..., Any], tiny: Parts
 def test_cancel_keeps_the_best_only_if_asked(
     core: Core, run: Callable[..., Any], tiny: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    purifiers = core("nodes._host_purifier")
+    views = core("nodes._host_attack_view")
 
     def cancel(self: Any, report: Any) -> None:
         if report.iteration == 2:
-            raise purifiers.CANCEL
+            raise views.CANCEL
 
-    monkeypatch.setattr(purifiers.AttackView, "watch", cancel)
-    with pytest.raises(purifiers.CANCEL):
+    monkeypatch.setattr(views.AttackView, "watch", cancel)
+    with pytest.raises(views.CANCEL):
         run(tiny, iterations=5)
     report = run(tiny, iterations=5, keep_best_on_cancel=True)[-1]
-    assert "at most 2 iterations in the last attempt, cancelled" in report
+    assert "at most 2 iterations in 1 attempt, cancelled" in report
+
+
+def test_attempts_are_one_course_on_bar_and_plot(
+    core: Core, run: Callable[..., Any], tiny: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views, steps = core("nodes._host_attack_view"), []
+    monkeypatch.setattr(views.AttackView, "step", lambda self, step, total, latents=None: steps.append((step, total)))
+    report = run(tiny, iterations=2, attempts=2, fidelity=60.0)[-1]
+    assert steps == [(step, 7) for step in range(1, 8)]
+    assert "at most 4 iterations in 2 attempts." in report
+
+
+def test_toward_a_target_the_similarities_are_to_it(run: Callable[..., Any], tiny: Parts, image: Any, portrait: Any) -> None:
+    import torch
+
+    recognizer = ProjectionRecognizer("c", 3)  # to whom they look different
+    options = {"recognizers": (recognizer,), "target": portrait, "target_consents": True}
+    found, *_, report = run(tiny, **options)
+    assert not torch.equal(found, run(tiny, recognizers=(recognizer,))[0])
+    whom, seen = (recognizer.embed(picture.movedim(-1, 1), None) for picture in (portrait, (found * 255).round() / 255))
+    for face, similarity in enumerate((seen @ whom.T).flatten().tolist()):
+        verdict = "protected" if similarity > 0.3 else "NOT protected"
+        assert f"face {face}, picture {face}: c {similarity:.2f} (limit 0.30): {verdict}" in report
+
+
+@pytest.mark.weights
+def test_the_perceptual_weight_holds_the_looks(core: Core, run: Callable[..., Any], tiny: Parts, image: Any) -> None:
+    free, held = (run(tiny, fidelity=0.0, iterations=3, perceptual_weight=weight)[0] for weight in (0.0, 50.0))
+    assert float((held - image).abs().mean()) < float((free - image).abs().mean())
+
+
+@pytest.mark.parametrize(
+    ("target", "consents", "kind", "text"),
+    [
+        ("portrait", False, "InputError", "Expected an acknowledgement that the target person consents"),
+        ("two_people", True, "InputError", "Expected one target picture with one face, got 2 faces in 1 pictures"),
+        ("blank", True, "NoFaceError", "Expected one face in the target picture, found none"),
+        ("itself", True, "InputError", "Expected a target picture of another person"),
+    ],
+)
+def test_a_target_that_does_not_fit_is_told(
+    core: Core, run: Callable[..., Any], tiny: Parts, portrait: Any, target: str, consents: bool, kind: str, text: str
+) -> None:
+    import torch
+
+    given = {
+        "portrait": lambda: portrait,
+        "two_people": lambda: _picture("two_people.jpg"),
+        "blank": lambda: torch.full((1, 200, 200, 3), 0.5),
+        "itself": lambda: portrait,
+    }[target]()
+    options: dict[str, Any] = {}
+    if target == "itself":
+        found = core("faceprivacy_core.faces.select").detect_faces(
+            [(portrait[0] * 255).round().to(torch.uint8).numpy()],
+            core("faceprivacy_core.faces.detect").load_detector(),
+            core("faceprivacy_core.faces.select").Selection(),
+        )
+        options = {"image": portrait, "faces": found}
+    with pytest.raises(getattr(core("faceprivacy_core.errors"), kind)) as caught:
+        run(tiny, target=given, target_consents=consents, **options)
+    assert text in str(caught.value)
 
 
 def test_what_does_not_fit_is_told(core: Core, run: Callable[..., Any], tiny: Parts, builtin: Parts, image: Any) -> None:

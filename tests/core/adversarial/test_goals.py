@@ -131,3 +131,9 @@ def test_faces_of_whole_pictures_are_seen_in_order():
     torch.testing.assert_close(found.similarities(found.vectors), torch.ones(2, 2))
     assert F.cosine_similarity(*found.vectors[0], dim=0) < 1.0
     assert thresholds(RECOGNIZERS).tolist() == pytest.approx([0.3, 0.3])
+
+
+def test_a_target_seen_inside_inference_mode_can_be_gone_toward():
+    with torch.inference_mode():
+        found = see_faces(RECOGNIZERS, torch.rand(1, 3, 200, 300), Faces((synthetic_face(100, 100, 90),), 1, 200, 300))
+    assert not any(vectors.is_inference() for vectors in found.vectors)

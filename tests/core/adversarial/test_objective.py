@@ -5,12 +5,12 @@ import torch
 
 from faceprivacy_core.adversarial.agreement import truncated_agreement
 from faceprivacy_core.adversarial.levels import predict_noise
-from faceprivacy_core.adversarial.objective import Objective, Weights
+from faceprivacy_core.adversarial.objective import Objective, Weights, within_budget
 from faceprivacy_core.adversarial.purifier import Purifier
-from faceprivacy_core.adversarial.sight import look
 from faceprivacy_core.adversarial.structure import structure_distance
 from faceprivacy_core.adversarial.transforms import TransformSettings
 from faceprivacy_core.errors import InputError, UnsupportedModelError
+from faceprivacy_core.faces.sight import embed_all
 from tests.core.adversarial.toys import LEVELS, RECOGNIZERS, network, objective, tiny_purifier
 
 DOUBLE = torch.float64
@@ -38,7 +38,7 @@ def four_rows(of: Objective, latents: torch.Tensor) -> tuple[torch.Tensor, torch
             structure = structure + structure_distance([m[3:] for m in maps], [m[2:3] for m in maps])[0]
     decoded = of.purifier.decode(pair)
     changed = (of.scene.originals + of.scene.mask * (decoded[1:] - decoded[:1])).clamp(0.0, 1.0)
-    attack = of.goal.loss(look(RECOGNIZERS, changed, of.scene.landmarks5), torch.zeros(1, dtype=torch.long))
+    attack = of.goal.loss(embed_all(RECOGNIZERS, changed, of.scene.landmarks5), torch.zeros(1, dtype=torch.long))
     total = of.weights.attack * attack + of.weights.structure * structure
     return total.detach(), torch.autograd.grad(total.sum(), latents)[0]
 
@@ -134,7 +134,7 @@ def test_the_truncated_gradient_is_the_decoders_alone_and_its_agreement_is_repor
         clean, _ = of.run(latents, torch.arange(2))
         leaf = clean.detach().requires_grad_(True)
         changed = (of.scene.originals + of.scene.mask * of.residuals(leaf, torch.arange(2))).clamp(0.0, 1.0)
-        loss = of.goal.loss(look(RECOGNIZERS, changed, of.scene.landmarks5), torch.arange(2))
+        loss = of.goal.loss(embed_all(RECOGNIZERS, changed, of.scene.landmarks5), torch.arange(2))
         (direct,) = torch.autograd.grad(loss.sum(), leaf)
         cosines = truncated_agreement(of, 0.05)
         assert of.truncated
@@ -177,3 +177,28 @@ def test_weights_that_are_none_are_refused():
     for options in ({"attack": 0.0}, {"structure": -1.0}, {"change": -1.0}, {"perceptual": -1.0}, {"attack": float("nan")}):
         with pytest.raises(InputError, match="attack weight above 0"):
             Weights(**options)
+
+
+def test_a_budget_scales_every_change_that_is_too_large_by_itself():
+    generator = torch.Generator().manual_seed(4)
+    residuals = torch.randn(2, 3, 8, 8, generator=generator) * torch.tensor([0.1, 0.001]).view(2, 1, 1, 1)
+    mask = torch.rand(2, 1, 8, 8, generator=generator)
+    within = within_budget(residuals, mask, 1e-4)
+    assert torch.equal(within[1], residuals[1])
+    assert float((mask * within)[0].pow(2).mean()) == pytest.approx(1e-4, rel=1e-5)
+    torch.testing.assert_close(within[0] / within[0].norm(), residuals[0] / residuals[0].norm())
+
+
+def test_recognisers_see_what_the_budget_leaves():
+    of = objective(2, budget=1e-5)
+    with of:
+        outcome = of(pushed(of, size=1.0), torch.arange(2))
+        large = objective(2, budget=1e9)
+        with large:
+            free = large(pushed(of, size=1.0), torch.arange(2))
+    squares = (of.scene.mask * outcome.residuals).pow(2).flatten(1).mean(dim=1)
+    torch.testing.assert_close(squares, torch.full((2,), 1e-5))
+    assert bool((outcome.change < free.change).all())
+    assert bool((outcome.similarities > free.similarities).all())
+    with pytest.raises(InputError, match="budget of change above 0"):
+        objective(1, budget=0.0)

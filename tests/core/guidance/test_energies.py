@@ -11,13 +11,13 @@ from torch.nn import functional as F
 
 from faceprivacy_core.errors import InputError, UnsupportedModelError
 from faceprivacy_core.faces.recognizers import SPECS, RecognizerSpec, TorchRecognizer
+from faceprivacy_core.faces.sight import embed_all
 from faceprivacy_core.guidance.build import EnergyWeights, build_energy
 from faceprivacy_core.guidance.energies import (
     Diversity,
     IdentityEnergy,
     KeepIdentity,
     PushAway,
-    embed_all,
 )
 from faceprivacy_core.images import crop_faces, crop_landmarks
 from tests.core.guidance.toys import RECOGNIZERS, decode, energy_for, picture

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from faceprivacy_core.guidance.energies import Diversity, IdentityEnergy, PushAway, embed_all
+from faceprivacy_core.faces.sight import embed_all
+from faceprivacy_core.guidance.energies import Diversity, IdentityEnergy, PushAway
 from tests.support.recognizer import ProjectionRecognizer
 
 RECOGNIZERS = (ProjectionRecognizer("a", 0), ProjectionRecognizer("b", 1))
