@@ -1,6 +1,6 @@
 """Privacy and cost of anonymising, with the energy on and off, on 32 faces of nobody.
 
-    python benchmarks/anonymize.py --out output/benchmark [--count 32] [--noise 0.6] [--strength 1.0]
+    python -m benchmarks.anonymize --out output/benchmark [--count 32] [--noise 0.6] [--strength 1.0]
 
 Sixteen faces from the package `openpeople`, sixteen from a generator (see `generated_faces.py`).
 Writes a table (Markdown), every figure (JSON) and a grid of pictures to look at.

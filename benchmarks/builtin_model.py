@@ -1,9 +1,9 @@
 """Quality and cost of the built-in face model, or of several model files side by side.
 
-    python benchmarks/builtin_model.py [--model FILE ...] [--compare FILE] [--training-faces FOLDER]
+    python -m benchmarks.builtin_model [--model FILE ...] [--compare FILE] [--training-faces FOLDER]
         [--faces N] [--steps 50] [--out output/builtin_model]
 
-Pictures: generated faces (`calibrate_recognizers.py generate` draws them) and the samples in
+Pictures: generated faces (`calibrate_recognizers generate` draws them) and the samples in
 `docs/samples`. Every face is detected and cut out as the pack does it. Writes a table
 (Markdown), the figures (JSON) and a grid of pictures to look at. Recognisers are those the
 methods hold out, so none was a loss in training. Measure times on a machine that does nothing else.
@@ -26,7 +26,6 @@ import argparse
 import dataclasses
 import functools
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -38,10 +37,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.distributions import (  # noqa: E402
+from benchmarks.distributions import (
     Judges,
     Seen,
     by_group,
@@ -51,19 +47,20 @@ from benchmarks.distributions import (  # noqa: E402
     skin_and_pose_groups,
     to_pictures,
 )
-from faceprivacy_core.builtin.model import DEFAULT_FILE, FaceModel, load_face_model  # noqa: E402
-from faceprivacy_core.diffusion.samplers import Background, sample_euler  # noqa: E402
-from faceprivacy_core.diffusion.schedules import ddim_sigmas  # noqa: E402
-from faceprivacy_core.faces.detect import YuNetDetector, load_detector  # noqa: E402
-from faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, TorchRecognizer, load_ensemble  # noqa: E402
-from faceprivacy_core.faces.select import Selection, Which, detect_faces  # noqa: E402
-from faceprivacy_core.images import crop_faces, crop_landmarks, cut  # noqa: E402
-from faceprivacy_core.masks import MaskSettings, draw_masks  # noqa: E402
-from faceprivacy_core.metrics.fidelity import compute_psnr, compute_ssim  # noqa: E402
-from faceprivacy_core.metrics.perceptual import load_perceptual  # noqa: E402
-from faceprivacy_core.regenerate import regeneration_mask  # noqa: E402
-from faceprivacy_core.rng import seeded_noise  # noqa: E402
+from faceprivacy_core.builtin.model import DEFAULT_FILE, FaceModel, load_face_model
+from faceprivacy_core.diffusion.samplers import Background, sample_euler
+from faceprivacy_core.diffusion.schedules import ddim_sigmas
+from faceprivacy_core.faces.detect import YuNetDetector, load_detector
+from faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, TorchRecognizer, load_ensemble
+from faceprivacy_core.faces.select import Selection, Which, detect_faces
+from faceprivacy_core.images import crop_faces, crop_landmarks, cut
+from faceprivacy_core.masks import MaskSettings, draw_masks
+from faceprivacy_core.metrics.fidelity import compute_psnr, compute_ssim
+from faceprivacy_core.metrics.perceptual import load_perceptual
+from faceprivacy_core.regenerate import regeneration_mask
+from faceprivacy_core.rng import seeded_noise
 
+ROOT = Path(__file__).resolve().parents[1]
 GENERATED = ROOT / ".cache" / "generated_faces"
 SAMPLES = ROOT / "docs" / "samples"
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")

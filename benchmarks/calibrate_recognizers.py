@@ -1,7 +1,7 @@
 """Measures the thresholds of the recognisers and writes faces/calibration.json.
 
-    python benchmarks/calibrate_recognizers.py generate   (needs openvino)
-    python benchmarks/calibrate_recognizers.py measure
+    python -m benchmarks.calibrate_recognizers generate   (needs openvino)
+    python -m benchmarks.calibrate_recognizers measure
 
 Impostor pairs are faces drawn from a generator: any two show different people, and none
 of them exists. Genuine pairs are different pictures of the synthetic people of `openpeople`.
@@ -15,14 +15,12 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 FACES_DIR = ROOT / ".cache" / "generated_faces"
 GENERATOR_DIR = ROOT / ".cache" / "assets" / "x" / "random_face" / "random_face" / "data"
 SEEDS = range(1000, 1400)

@@ -1,7 +1,7 @@
 """Cloaking: who is still recognised, what it costs in looks, and the released algorithm beside ours.
 
-    python benchmarks/cloak.py --out output/cloak [--tasks protect released ablation sweep] [--count 64] [--part 0/1]
-    python benchmarks/cloak.py --out output/cloak --report
+    python -m benchmarks.cloak --out output/cloak [--tasks protect released ablation sweep] [--count 64] [--part 0/1]
+    python -m benchmarks.cloak --out output/cloak --report
 
 Generated faces (see `calibrate_recognizers.py`), 384 x 384 pixels, the largest face of each; looks are
 measured on the face crop at 256 pixels and, apart, inside the mask. Judged are pictures of 8 bits.
@@ -34,28 +34,26 @@ import numpy as np
 import torch
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.cloak_ablation import measure_purification  # noqa: E402
-from benchmarks.cloak_released import GRID, our_settings  # noqa: E402
-from benchmarks.cloak_report import SHIPPED, SHOWN, write_report  # noqa: E402
-from benchmarks.cloak_rows import read_rows  # noqa: E402
-from benchmarks.cloak_scenes import Judge, Row, Scene, crop_scene, open_scene, to_pixels  # noqa: E402
-from faceprivacy_core.adversarial.unconditional import EmptyCondition  # noqa: E402
-from faceprivacy_core.builtin.model import DEFAULT_FILE, FaceModel, load_face_model  # noqa: E402
-from faceprivacy_core.cloak import RELEASED, CloakSettings, cloak_faces  # noqa: E402
-from faceprivacy_core.errors import FacePrivacyError  # noqa: E402
-from faceprivacy_core.faces.detect import load_detector  # noqa: E402
-from faceprivacy_core.faces.recognizers import (  # noqa: E402
+from benchmarks.cloak_ablation import measure_purification
+from benchmarks.cloak_released import GRID, our_settings
+from benchmarks.cloak_report import SHIPPED, SHOWN, write_report
+from benchmarks.cloak_rows import read_rows
+from benchmarks.cloak_scenes import Judge, Row, Scene, crop_scene, open_scene, to_pixels
+from faceprivacy_core.adversarial.unconditional import EmptyCondition
+from faceprivacy_core.builtin.model import DEFAULT_FILE, FaceModel, load_face_model
+from faceprivacy_core.cloak import RELEASED, CloakSettings, cloak_faces
+from faceprivacy_core.errors import FacePrivacyError
+from faceprivacy_core.faces.detect import load_detector
+from faceprivacy_core.faces.recognizers import (
     DEFAULT_SURROGATES,
     RECOGNIZER_NAMES,
     TorchRecognizer,
     load_ensemble,
 )
-from faceprivacy_core.metrics.draw import draw_report  # noqa: E402
-from faceprivacy_core.metrics.perceptual import load_perceptual  # noqa: E402
+from faceprivacy_core.metrics.draw import draw_report
+from faceprivacy_core.metrics.perceptual import load_perceptual
 
+ROOT = Path(__file__).resolve().parents[1]
 GENERATED = ROOT / ".cache" / "generated_faces"
 TASKS = ("protect", "robust", "released", "ablation", "sweep", "grid")
 READ_OFF_PROTECT = ("robust", "grid")
@@ -236,7 +234,7 @@ def in_own_process(way: str, pictures: Sequence[Path], target: Path, iterations:
     """Cloak pictures in a process that does nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.pt"
-        command = [sys.executable, str(ROOT / "benchmarks" / "cloak_released.py"), way, *map(str, pictures)]
+        command = [sys.executable, "-m", "benchmarks.cloak_released", way, *map(str, pictures)]
         command += ["--target", str(target), "--out", str(out)]
         command += [] if iterations is None else ["--iterations", str(iterations)]
         subprocess.run(command, check=True)

@@ -1,6 +1,6 @@
 """The released cloaking algorithm beside ours: one process each, so that time and memory can be told apart.
 
-    python benchmarks/cloak_released.py released|ours PICTURE ... --target PICTURE --out FILE.pt [--iterations N]
+    python -m benchmarks.cloak_released released|ours PICTURE ... --target PICTURE --out FILE.pt [--iterations N]
 
 `cloak.py` runs this and judges what comes out. Both get the aligned crop at the model's own size as
 their picture, as in the paper. Written from the published formulas, not from the released code.
@@ -20,20 +20,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.cloak_scenes import Scene, crop_scene, open_scene  # noqa: E402
-from faceprivacy_core.adversarial.attention import record_self_attention  # noqa: E402
-from faceprivacy_core.adversarial.levels import Levels, invert_to_levels  # noqa: E402
-from faceprivacy_core.adversarial.reverse import RELEASED as SHIFTED  # noqa: E402
-from faceprivacy_core.adversarial.reverse import reverse_step  # noqa: E402
-from faceprivacy_core.builtin.model import FaceModel, load_face_model  # noqa: E402
-from faceprivacy_core.cloak import CloakSettings, cloak_faces  # noqa: E402
-from faceprivacy_core.diffusion.schedules import ve_to_vp, vp_to_ve  # noqa: E402
-from faceprivacy_core.faces.detect import load_detector  # noqa: E402
-from faceprivacy_core.faces.recognizers import DEFAULT_SURROGATES, load_ensemble  # noqa: E402
-from faceprivacy_core.protocols import FaceRecognizer  # noqa: E402
+from benchmarks.cloak_scenes import Scene, crop_scene, open_scene
+from faceprivacy_core.adversarial.attention import record_self_attention
+from faceprivacy_core.adversarial.levels import Levels, invert_to_levels
+from faceprivacy_core.adversarial.reverse import RELEASED as SHIFTED
+from faceprivacy_core.adversarial.reverse import reverse_step
+from faceprivacy_core.builtin.model import FaceModel, load_face_model
+from faceprivacy_core.cloak import CloakSettings, cloak_faces
+from faceprivacy_core.diffusion.schedules import ve_to_vp, vp_to_ve
+from faceprivacy_core.faces.detect import load_detector
+from faceprivacy_core.faces.recognizers import DEFAULT_SURROGATES, load_ensemble
+from faceprivacy_core.protocols import FaceRecognizer
 
 GRID = range(1, 1000, 50)
 """Timesteps of the released inversion; of its 20 latents it uses the first four."""

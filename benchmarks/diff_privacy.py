@@ -1,6 +1,6 @@
 """Diff-Privacy complete: hiding, anonymising with several variants, recovery; on faces of nobody.
 
-    python benchmarks/diff_privacy.py --out output/diff_privacy [--count 64] [--tasks hide anonymise recover] [--part 0/1]
+    python -m benchmarks.diff_privacy --out output/diff_privacy [--count 64] [--tasks hide anonymise recover] [--part 0/1]
 
 Generated faces (see `calibrate_recognizers.py`), 384 x 384 pixels, the largest face of each. Looks
 (LPIPS) are compared on the crop at the model's own size, inside the mask, beside what the
@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from matches import count_matches
 from PIL import Image
 
+from benchmarks.matches import count_matches
 from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.embeddings.inversion import FaceInversion

@@ -1,6 +1,6 @@
 """Keyed faces: what comes back with the right key, with wrong keys, and what the covers give away.
 
-    python benchmarks/keyed.py --out output/keyed [--count 64] [--image-count 64] [--jpeg-count 16]
+    python -m benchmarks.keyed --out output/keyed [--count 64] [--image-count 64] [--jpeg-count 16]
 
 Faces drawn from a generator (see `calibrate_recognizers.py`), 384 x 384 pixels, the largest face of
 each. For every mode: recovery through a saved 8-bit PNG, beside the autoencoder alone; keys that are
@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from matches import count_matches
 from PIL import Image
 
+from benchmarks.matches import count_matches
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.diffusion.inversion import invert_euler
 from faceprivacy_core.errors import FacePrivacyError, WrongKeyError

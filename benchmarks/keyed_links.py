@@ -1,6 +1,6 @@
 """Keyed faces: can two covers of one face be linked, and what does a wrong key see behind a decoy?
 
-    python benchmarks/keyed_links.py --out output/keyed_links [--count 64] [--part 0/1]
+    python -m benchmarks.keyed_links --out output/keyed_links [--count 64] [--part 0/1]
 
 For every face: two covers under one key with two nonces, compared with each other; and a decoy opened
 with a random key, compared with the original. As chance level, covers of different faces are compared.
@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from keyed import GENERATED, ROOT, SIDE, STEPS, Bench
-from matches import count_matches
 from PIL import Image
 
+from benchmarks.keyed import GENERATED, ROOT, SIDE, STEPS, Bench
+from benchmarks.matches import count_matches
 from faceprivacy_core.errors import FacePrivacyError
 from faceprivacy_core.faces.select import Selection, Which, detect_faces
 from faceprivacy_core.keyed.decrypt import decrypt_faces

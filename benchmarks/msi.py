@@ -1,8 +1,8 @@
 """What learning stage tokens brings on the built-in model, and against the released rule.
 
-    python benchmarks/msi.py [--faces 3] [--steps 200] [--released 1] [--released-steps 6100] [--out output/msi]
+    python -m benchmarks.msi [--faces 3] [--steps 200] [--released 1] [--released-steps 6100] [--out output/msi]
 
-Pictures: generated faces (`calibrate_recognizers.py generate` draws them), cut out as the pack does
+Pictures: generated faces (`calibrate_recognizers generate` draws them), cut out as the pack does
 it. All losses are of draws that were neither learned from nor used to choose. Rows are appended to
 `msi.jsonl`; a second run does what is missing. Then a table (Markdown) and curves are written.
 
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,22 +24,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.builtin_model import GENERATED, cut_crops
+from faceprivacy_core.builtin.model import FaceModel, load_face_model
+from faceprivacy_core.embeddings.curves import draw_curves
+from faceprivacy_core.embeddings.denoising import Draws, Task, draw, mean_errors, noise_errors
+from faceprivacy_core.embeddings.inversion import StageTokens
+from faceprivacy_core.embeddings.learning import LearningReport, LearningSettings, TokenLearner
+from faceprivacy_core.embeddings.msi import MsiTokens
+from faceprivacy_core.embeddings.schedule import NUM_STAGES
+from faceprivacy_core.embeddings.sources import FreeTokens, TokenSource, refined_tokens, repeated_tokens
+from faceprivacy_core.embeddings.vision import autoencoder_features
+from faceprivacy_core.faces.detect import load_detector
+from faceprivacy_core.faces.select import Which
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.builtin_model import GENERATED, cut_crops  # noqa: E402
-from faceprivacy_core.builtin.model import FaceModel, load_face_model  # noqa: E402
-from faceprivacy_core.embeddings.curves import draw_curves  # noqa: E402
-from faceprivacy_core.embeddings.denoising import Draws, Task, draw, mean_errors, noise_errors  # noqa: E402
-from faceprivacy_core.embeddings.inversion import StageTokens  # noqa: E402
-from faceprivacy_core.embeddings.learning import LearningReport, LearningSettings, TokenLearner  # noqa: E402
-from faceprivacy_core.embeddings.msi import MsiTokens  # noqa: E402
-from faceprivacy_core.embeddings.schedule import NUM_STAGES  # noqa: E402
-from faceprivacy_core.embeddings.sources import FreeTokens, TokenSource, refined_tokens, repeated_tokens  # noqa: E402
-from faceprivacy_core.embeddings.vision import autoencoder_features  # noqa: E402
-from faceprivacy_core.faces.detect import load_detector  # noqa: E402
-from faceprivacy_core.faces.select import Which  # noqa: E402
-
 TEST = -2
 """Number of the draws that only judge; -1 chooses, 0 and above are learned from."""
 TOKENS = 2
