@@ -162,8 +162,8 @@ def _cloak(
     judge = Judge(images, crops, mask, recognizers, scene.originals.device, whom)
     with Objective(
         purifier, levels, reference, conditions, scene, recognizers, goal, settings.weights, transforms=settings.transforms,
-        perceptual=perceptual, budget=settings.budget, shift=settings.shift, truncated=settings.truncated_gradient,
-        checkpointed=settings.checkpoint,
+        perceptual=perceptual, budget=settings.budget, colour=settings.colour, shift=settings.shift,
+        truncated=settings.truncated_gradient, checkpointed=settings.checkpoint,
     ) as objective:  # fmt: skip
         found = attack_repeatedly(
             objective, settings.attack, settings.attempts, judge, course, keep_best_on_cancel=keep_best_on_cancel

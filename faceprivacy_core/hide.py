@@ -29,7 +29,7 @@ class HideSettings(RegenerateSettings):
 
     Attributes:
         look_different: Weight of the push away from the looks of the original, against 1 for the
-            identity. Above 0 it adds texture to what noise changes.
+            identity. More of it adds texture.
         look_target: Perceptual distance beyond which nothing is pushed.
         ceiling: Similarity to the original, for recognisers, beyond which nothing is pulled.
     """
@@ -37,7 +37,7 @@ class HideSettings(RegenerateSettings):
     noise: float = 0.9
     switch: float = 800.0
     strength: float = 0.5
-    look_different: float = 0.0
+    look_different: float = 0.3
     look_target: float = LOOK_TARGET
     ceiling: float = 0.7
 

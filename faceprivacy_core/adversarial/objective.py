@@ -25,6 +25,8 @@ from .structure import structure_distance
 from .transforms import TransformSettings, transform_copy
 from .unconditional import EmptyConditions
 
+LUMA = (0.299, 0.587, 0.114)
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -108,6 +110,7 @@ class Objective:
         transforms: Changes to survive; None is the plain picture only.
         perceptual: Needed when its weight is above 0.
         budget: Largest mean squared change of a crop, values in [0, 1]; see `within_budget`. None is no limit.
+        colour: Share of the change of colour that is taken, in [0, 1]; see `weaken_colour`.
         shift: See `reverse_step`.
         truncated: Differentiate as if the predicted noise did not depend on the latent. The structure
             then counts in the loss but gives no gradient.
@@ -137,6 +140,7 @@ class Objective:
         transforms: TransformSettings | None = None,
         perceptual: PerceptualNetwork | None = None,
         budget: float | None = None,
+        colour: float = 1.0,
         shift: int = ALIGNED,
         truncated: bool = False,
         checkpointed: bool = False,
@@ -148,7 +152,7 @@ class Objective:
             raise InputError("Expected a perceptual network, because its weight is above 0. Pass one, or set the weight to 0.")
         self.purifier, self.levels, self.reference, self.conditions = purifier, levels, reference, conditions
         self.scene, self.recognizers, self.goal, self.weights = scene, tuple(recognizers), goal, weights
-        self.transforms, self.perceptual, self.budget = transforms, perceptual, budget
+        self.transforms, self.perceptual, self.budget, self.colour = transforms, perceptual, budget, colour
         self.shift, self.truncated, self.checkpointed = shift, truncated, checkpointed
         self._maps: dict[int, tuple[Tensor, ...]] = {}
         self._context: AbstractContextManager[Recording | None] | None = None
@@ -218,8 +222,9 @@ class Objective:
         return x, structure
 
     def residuals(self, clean: Tensor, faces: Tensor) -> Tensor:
-        """Decode clean latents and return their difference to the reference, (n, 3, V, V)."""
-        return enlarge(self._decode(clean) - self.reference_decoded[faces], self.scene.originals.shape[-1])
+        """Decode clean latents and return what is taken of their difference to the reference, (n, 3, V, V)."""
+        change = weaken_colour(self._decode(clean) - self.reference_decoded[faces], self.colour)
+        return enlarge(change, self.scene.originals.shape[-1])
 
     def _step(self, x: Tensor, k: int, faces: Tensor) -> tuple[Tensor, Tensor]:
         if self._recording is not None:
@@ -252,6 +257,22 @@ def enlarge(residuals: Tensor, side: int) -> Tensor:
     if residuals.shape[-1] == side:
         return residuals
     return F.interpolate(residuals, (side, side), mode="bicubic", align_corners=False)
+
+
+def weaken_colour(residuals: Tensor, colour: float) -> Tensor:
+    """Keep a share of the change of colour, and all of the change of light.
+
+    Args:
+        residuals: (n, 3, S, S) red, green and blue.
+        colour: Share in [0, 1]; at 0 all channels change alike.
+
+    Returns:
+        (n, 3, S, S), with the luma of the residuals.
+
+    Source: luma of ITU-R BT.601.
+    """
+    luma = (residuals * residuals.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    return luma + colour * (residuals - luma)
 
 
 def within_budget(residuals: Tensor, mask: Tensor, budget: float) -> Tensor:

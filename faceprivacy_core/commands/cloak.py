@@ -19,9 +19,9 @@ def add_parser(commands: Any) -> None:
         "recognisers it was protected against is not written.",
     )
     add_file_options(parser)
-    parser.add_argument("--iterations", type=int, default=30, help="updates of every face (default: %(default)s)")
+    parser.add_argument("--iterations", type=int, default=50, help="updates of every face (default: %(default)s)")
     parser.add_argument(
-        "--fidelity", type=float, default=30.0, help="least likeness of the face to the original, dB (default: %(default)s)"
+        "--fidelity", type=float, default=32.0, help="least likeness of the face to the original, dB (default: %(default)s)"
     )
     parser.add_argument(
         "--accept-unprotected", action="store_true", help="write pictures, too, in which a face is still recognised"

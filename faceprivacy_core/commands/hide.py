@@ -19,7 +19,7 @@ def add_parser(commands: Any) -> None:
     )
     add_regenerating_options(parser, noise=0.9, strength=0.5)
     parser.add_argument(
-        "--look-different", type=float, default=0.0, help="also push away from the looks, which adds texture; try 1.5"
+        "--look-different", type=float, default=0.3, help="push away from the looks; more adds texture (default: %(default)s)"
     )
     parser.set_defaults(run=run)
 
