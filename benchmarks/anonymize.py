@@ -18,6 +18,7 @@ import openpeople
 import torch
 from PIL import Image
 
+from benchmarks.pictures import GENERATED, ROOT
 from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.faces.detect import load_detector
@@ -25,9 +26,8 @@ from faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGA
 from faceprivacy_core.faces.select import Selection, Which, detect_faces
 from faceprivacy_core.images import crop_faces
 from faceprivacy_core.metrics.report import PrivacyReport, compute_report
+from faceprivacy_core.pixels import to_pixels, to_tensor
 
-ROOT = Path(__file__).parents[1]
-GENERATED = ROOT / ".cache" / "generated_faces"
 CURATED = Path(openpeople.__file__).parent / "data" / "curated"
 SIDE = 640
 TILE = 192
@@ -58,11 +58,11 @@ def measure(paths: list[Path], settings: AnonymizeSettings) -> tuple[list[Privac
             opened.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             original = np.asarray(opened.convert("RGB"))
         faces = detect_faces([original], detector, Selection(Which.LARGEST))
-        images = torch.from_numpy(original.copy()).permute(2, 0, 1)[None].float() / 255.0
+        images = to_tensor(original)
         started = time.perf_counter()
         result = anonymize_faces(images, faces, model, seen, settings)
         seconds += time.perf_counter() - started
-        protected = (result.images[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        protected = to_pixels(result.images)
         reports.append(
             compute_report(
                 original, protected, detector, (*seen, *held_out), seen=DEFAULT_SURROGATES,

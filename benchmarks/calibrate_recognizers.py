@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
-FACES_DIR = ROOT / ".cache" / "generated_faces"
+from benchmarks.pictures import GENERATED, ROOT
+
 GENERATOR_DIR = ROOT / ".cache" / "assets" / "x" / "random_face" / "random_face" / "data"
 SEEDS = range(1000, 1400)
 TRUNCATION = (0.6, 1.0)
@@ -57,21 +57,21 @@ def generate(generator: Path) -> None:
     )
     noise = np.random.default_rng(0).standard_normal((4096, 512)).astype(np.float32)
     mean = np.mean([mapping([row[None]])[0][0] for row in noise], axis=0, keepdims=True)
-    FACES_DIR.mkdir(parents=True, exist_ok=True)
+    GENERATED.mkdir(parents=True, exist_ok=True)
     for seed in SEEDS:
         generator_noise = np.random.default_rng(seed)
         style = mapping([generator_noise.standard_normal((1, 512)).astype(np.float32)])[0]
         truncation = np.float32(generator_noise.uniform(*TRUNCATION))
         picture = synthesis([mean + truncation * (style - mean)])[0][0]
         pixels = ((picture.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(1, 2, 0)
-        Image.fromarray(pixels).save(FACES_DIR / f"{seed}.jpg", quality=92)
+        Image.fromarray(pixels).save(GENERATED / f"{seed}.jpg", quality=92)
 
 
 def load_generated(detector: object) -> list[tuple[np.ndarray, np.ndarray]]:
     """Load the generated pictures that show one face, with its landmarks."""
     items = []
     for seed in SEEDS:
-        pixels = np.asarray(Image.open(FACES_DIR / f"{seed}.jpg"))
+        pixels = np.asarray(Image.open(GENERATED / f"{seed}.jpg"))
         faces = detector.detect(pixels)
         if len(faces) == 1:
             items.append((pixels, faces[0].landmarks5))

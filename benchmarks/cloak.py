@@ -38,7 +38,8 @@ from benchmarks.cloak_ablation import measure_purification
 from benchmarks.cloak_released import GRID, our_settings
 from benchmarks.cloak_report import SHIPPED, SHOWN, write_report
 from benchmarks.cloak_rows import read_rows
-from benchmarks.cloak_scenes import Judge, Row, Scene, crop_scene, open_scene, to_pixels
+from benchmarks.cloak_scenes import Judge, Row, Scene, crop_scene, open_scene
+from benchmarks.pictures import GENERATED, ROOT
 from faceprivacy_core.adversarial.unconditional import EmptyCondition
 from faceprivacy_core.builtin.model import DEFAULT_FILE, FaceModel, load_face_model
 from faceprivacy_core.cloak import RELEASED, CloakSettings, cloak_faces
@@ -52,9 +53,8 @@ from faceprivacy_core.faces.recognizers import (
 )
 from faceprivacy_core.metrics.draw import draw_report
 from faceprivacy_core.metrics.perceptual import load_perceptual
+from faceprivacy_core.pixels import to_pixels
 
-ROOT = Path(__file__).resolve().parents[1]
-GENERATED = ROOT / ".cache" / "generated_faces"
 TASKS = ("protect", "robust", "released", "ablation", "sweep", "grid")
 READ_OFF_PROTECT = ("robust", "grid")
 CHUNK = 8
@@ -238,7 +238,7 @@ def in_own_process(way: str, pictures: Sequence[Path], target: Path, iterations:
         command += ["--target", str(target), "--out", str(out)]
         command += [] if iterations is None else ["--iterations", str(iterations)]
         subprocess.run(command, check=True)
-        return torch.load(out, weights_only=True)
+        return torch.load(out, weights_only=True)  # plain rows and tensors of our own process
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.cloak_scenes import Scene, to_pixels
+from benchmarks.cloak_scenes import Scene
 from faceprivacy_core.adversarial.levels import invert_to_levels
 from faceprivacy_core.adversarial.reverse import reverse_step
 from faceprivacy_core.builtin.model import FaceModel
 from faceprivacy_core.cloak import CloakResult, CloakSettings
 from faceprivacy_core.images import cut
 from faceprivacy_core.metrics.fidelity import compute_psnr
+from faceprivacy_core.pixels import to_pixels
 
 RANDOM_SIZE = 0.1
 """Largest value of a random change, VP coordinates as in the paper."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.pictures import read_square
 from faceprivacy_core.align import invert_affine, transform_points
 from faceprivacy_core.faces.detect import YuNetDetector
 from faceprivacy_core.faces.select import Selection, Which, detect_faces
@@ -23,10 +24,10 @@ from faceprivacy_core.masks import MaskSettings, draw_masks
 from faceprivacy_core.metrics.fidelity import compute_psnr, compute_ssim
 from faceprivacy_core.metrics.perceptual import PerceptualDistance
 from faceprivacy_core.metrics.report import PrivacyReport, compute_report
+from faceprivacy_core.pixels import to_pixels, to_tensor
 from faceprivacy_core.protocols import FaceRecognizer
 from faceprivacy_core.types import Face, FaceCrops, Faces
 
-SIDE = 384
 VIEW = 256
 """Side of the face crop in which quality is measured, as in the paper."""
 
@@ -68,10 +69,9 @@ def open_scene(path: Path, detector: YuNetDetector) -> Scene:
     Raises:
         NoFaceError: There is none.
     """
-    with Image.open(path) as opened:
-        pixels = np.array(opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    pixels = read_square(path)
     faces = detect_faces([pixels], detector, Selection(Which.LARGEST))
-    image = to_image(pixels)
+    image = to_tensor(pixels)
     _, crops = crop_faces(image, faces, VIEW)
     return Scene(pixels, image, faces, draw_masks(faces, MaskSettings())[:, None], crops)
 
@@ -85,17 +85,7 @@ def crop_scene(scene: Scene, size: int) -> Scene:
     bbox = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
     faces = Faces((Face(0, bbox, crop.landmarks5, crop.face.confidence),), 1, size, size)
     pixels = to_pixels(images)
-    return Scene(pixels, to_image(pixels), faces, draw_masks(faces, MaskSettings())[:, None], None)
-
-
-def to_pixels(image: Tensor) -> Pixels:
-    """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8."""
-    return (image[0].clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-
-
-def to_image(pixels: Pixels) -> Tensor:
-    """(H, W, 3) uint8 to (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255.0
+    return Scene(pixels, to_tensor(pixels), faces, draw_masks(faces, MaskSettings())[:, None], None)
 
 
 def through_jpeg(pixels: Pixels) -> Pixels:

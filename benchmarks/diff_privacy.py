@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 from benchmarks.matches import count_matches
+from benchmarks.pictures import GENERATED, ROOT, read_square
 from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.embeddings.inversion import FaceInversion
@@ -37,12 +38,11 @@ from faceprivacy_core.masks import MaskSettings, draw_masks
 from faceprivacy_core.metrics.fidelity import compute_psnr
 from faceprivacy_core.metrics.perceptual import load_perceptual
 from faceprivacy_core.metrics.similarity import cut_window
+from faceprivacy_core.pixels import to_pixels, to_tensor
 from faceprivacy_core.recover import invert_faces, recover_crops
 from faceprivacy_core.types import Faces
 
-ROOT = Path(__file__).parents[1]
-GENERATED = ROOT / ".cache" / "generated_faces"
-SIDE, TILE, VARIANTS = 384, 128, 4
+TILE, VARIANTS = 128, 4
 Row = dict[str, Any]
 
 
@@ -50,10 +50,9 @@ class Scene:
     """One picture with its largest face."""
 
     def __init__(self, bench: Bench, path: Path) -> None:
-        with Image.open(path) as opened:
-            pixels = np.asarray(opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+        pixels = read_square(path)
         self.faces: Faces = detect_faces([pixels], bench.detector, Selection(Which.LARGEST))
-        self.image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255.0
+        self.image = to_tensor(pixels)
         self.mask = draw_masks(self.faces, MaskSettings())[:, None]
         self.crop, self.crops = crop_faces(self.image, self.faces, bench.model.resolution)
         self.landmarks = self.faces.items[0].landmarks5
@@ -160,10 +159,6 @@ def with_parts(
     """Exchange the embeddings or the noise map of an inversion."""
     mine = mine if stages_of is None else replace(mine, stages=stages_of.stages, tokens=stages_of.tokens)
     return mine if noise_of is None else replace(mine, noise=noise_of.noise)
-
-
-def to_pixels(image: torch.Tensor) -> np.ndarray:
-    return (image[0] * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
 def to_tiles(crops: list[torch.Tensor]) -> list[Any]:

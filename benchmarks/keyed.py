@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 from benchmarks.matches import count_matches
+from benchmarks.pictures import GENERATED, ROOT, read_square
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.diffusion.inversion import invert_euler
 from faceprivacy_core.errors import FacePrivacyError, WrongKeyError
@@ -32,7 +33,7 @@ from faceprivacy_core.faces.detect import load_detector
 from faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
 from faceprivacy_core.faces.select import Selection, Which, detect_faces
 from faceprivacy_core.keyed.checks import CoverCheck
-from faceprivacy_core.keyed.decrypt import decrypt_faces, to_tensor
+from faceprivacy_core.keyed.decrypt import decrypt_faces
 from faceprivacy_core.keyed.encrypt import EncryptSettings, encrypt_faces
 from faceprivacy_core.keyed.files import read_keyed, write_png
 from faceprivacy_core.keyed.header import RecoveryMode
@@ -43,10 +44,9 @@ from faceprivacy_core.keyed.regions import claimed_pixels, cut_crop
 from faceprivacy_core.masks import MaskSettings, draw_masks
 from faceprivacy_core.metrics.fidelity import compute_psnr, compute_ssim
 from faceprivacy_core.metrics.similarity import compute_similarity, cut_window
+from faceprivacy_core.pixels import to_tensor
 
-ROOT = Path(__file__).parents[1]
-GENERATED = ROOT / ".cache" / "generated_faces"
-SIDE, TILE, STEPS = 384, 128, 20
+TILE, STEPS = 128, 20
 RAW = bytes(range(32))
 SHOWN = 8
 
@@ -91,8 +91,7 @@ class Bench:
 
 def measure(bench: Bench, path: Path, mode: RecoveryMode, *, jpeg: bool) -> dict[str, Any]:
     """Encrypt one picture, save it, read it, and try everything on it."""
-    with Image.open(path) as opened:
-        original = np.asarray(opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    original = read_square(path)
     faces = detect_faces([original], bench.detector, Selection(Which.LARGEST))
     if not faces.items:
         return {"skipped": "no face found"}

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from benchmarks.keyed import GENERATED, ROOT, SIDE, STEPS, Bench
+from benchmarks.keyed import STEPS, Bench
 from benchmarks.matches import count_matches
+from benchmarks.pictures import GENERATED, ROOT, read_square
 from faceprivacy_core.errors import FacePrivacyError
 from faceprivacy_core.faces.select import Selection, Which, detect_faces
 from faceprivacy_core.keyed.decrypt import decrypt_faces
@@ -35,8 +35,7 @@ from faceprivacy_core.metrics.similarity import cut_window
 
 def measure(bench: Bench, path: Path) -> dict[str, Any]:
     """Make two covers and a decoy of one picture, and embed what is seen."""
-    with Image.open(path) as opened:
-        original = np.asarray(opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    original = read_square(path)
     faces = detect_faces([original], bench.detector, Selection(Which.LARGEST))
     if not faces.items:
         return {"skipped": "no face found"}

@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.builtin_model import GENERATED, cut_crops
+from benchmarks.builtin_model import cut_crops
+from benchmarks.pictures import GENERATED, ROOT
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.embeddings.curves import draw_curves
 from faceprivacy_core.embeddings.denoising import Draws, Task, draw, mean_errors, noise_errors
@@ -37,7 +38,6 @@ from faceprivacy_core.embeddings.vision import autoencoder_features
 from faceprivacy_core.faces.detect import load_detector
 from faceprivacy_core.faces.select import Which
 
-ROOT = Path(__file__).resolve().parents[1]
 TEST = -2
 """Number of the draws that only judge; -1 chooses, 0 and above are learned from."""
 TOKENS = 2

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..faceprivacy_core.errors import InputError
+from ..faceprivacy_core.pixels import to_pixels, to_tensor
 
 
 def image_to_core(image: Tensor) -> Tensor:
@@ -47,12 +48,12 @@ def core_to_mask(mask: Tensor) -> Tensor:
 
 def image_to_uint8(image: Tensor) -> NDArray[np.uint8]:
     """One core image (3, H, W) in [0, 1] to (H, W, 3) uint8, rounded."""
-    return (image * 255.0).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    return to_pixels(image[None])
 
 
 def uint8_to_image(pixels: NDArray[np.uint8]) -> Tensor:
     """(H, W, 3) uint8 to one core image (3, H, W) in [0, 1]."""
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0
+    return to_tensor(pixels)[0]
 
 
 def stack_uint8(pictures: list[NDArray[np.uint8]]) -> Tensor:

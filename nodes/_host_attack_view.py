@@ -14,6 +14,7 @@ from server import PromptServer
 from torch import Tensor
 
 from ..faceprivacy_core.adversarial.attack import AttackReport
+from ..faceprivacy_core.adversarial.sight import describe_similarities
 from ..faceprivacy_core.cloak import CloakResult
 from ..faceprivacy_core.embeddings.curves import draw_curves
 from ..faceprivacy_core.types import Faces
@@ -54,17 +55,10 @@ def attack_text(report: AttackReport, names: Sequence[str], limits: Tensor) -> s
     """Say where the attack is: the similarities of the first faces beside their limits."""
     lines = [f"iteration {report.iteration} of {report.total}, {int(report.is_reached.sum())} of {len(report.is_reached)} done"]
     lines += [
-        f"face {face}: {similarity_text(row, names, limits)}" for face, row in enumerate(report.similarities[:MAX_FACES_SHOWN])
+        f"face {face}: {describe_similarities(names, row, limits)}"
+        for face, row in enumerate(report.similarities[:MAX_FACES_SHOWN])
     ]
     return "\n".join(lines)
-
-
-def similarity_text(row: Tensor, names: Sequence[str], limits: Tensor) -> str:
-    """Write similarities (M,) beside their limits (M,)."""
-    return ", ".join(
-        f"{name} {value:.2f} (limit {limit:.2f})"
-        for name, value, limit in zip(names, row.tolist(), limits.tolist(), strict=True)
-    )
 
 
 def plot(result: CloakResult) -> Tensor:
@@ -86,5 +80,7 @@ def report_text(result: CloakResult, names: list[str], faces: Faces) -> str:
     ]
     for face, (item, row, is_protected) in enumerate(zip(faces.items, result.similarities, protected, strict=True)):
         verdict = "protected" if is_protected else "NOT protected"
-        lines.append(f"face {face}, picture {item.image_index}: {similarity_text(row, names, result.thresholds)}: {verdict}")
+        lines.append(
+            f"face {face}, picture {item.image_index}: {describe_similarities(names, row, result.thresholds)}: {verdict}"
+        )
     return "\n".join(lines)

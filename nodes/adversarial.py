@@ -134,8 +134,8 @@ class AdversarialLatent(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "attempts", default=DEFAULTS.attempts, min=1, max=10, optional=True, advanced=True,
-                    tooltip="How often the search goes on for faces that are not protected yet, each time with less regard "
-                    "for fidelity (1.5 dB) and change weight.",
+                    tooltip="How often faces are attacked that the recognisers do not clearly miss yet, each time with less "
+                    "regard for fidelity (1.5 dB) and change weight.",
                 ),
                 io.Float.Input(
                     "fidelity", default=DEFAULTS.fidelity, min=0.0, max=MAX_FIDELITY, step=0.5, optional=True,

@@ -102,7 +102,7 @@ def save_checkpoint(path: Path, step: int, state: dict[str, Any]) -> None:
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a checkpoint: `step` and `state`."""
-    return torch.load(path, map_location=device, weights_only=True)
+    return torch.load(path, map_location=device, weights_only=True)  # our own checkpoint; weights only run no code
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""Trying faces again that are not protected yet, and keeping the best of every one."""
+"""Trying faces again that are not clearly protected yet, and keeping the best of every one."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class CloakSettings:
         seed: Of the first push and the transforms.
         mask: Region that may change.
         truncated_gradient, checkpoint: See `Objective`.
-        attempts: How often a face that is not protected is tried again, with less regard for fidelity;
+        attempts: How often a face that is not clearly protected is attacked, at most, each time with less regard for fidelity;
             see `attempts.attack_repeatedly`.
         require_protection: Raise when a face is not protected, rather than return it.
 

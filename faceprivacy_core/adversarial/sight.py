@@ -48,6 +48,14 @@ def thresholds(recognizers: Sequence[FaceRecognizer]) -> Tensor:
     return torch.tensor([recognizer.thresholds[FMR] for recognizer in recognizers])
 
 
+def describe_similarities(names: Sequence[str], similarities: Tensor, limits: Tensor) -> str:
+    """Write the similarities (M,) of one face beside their limits (M,)."""
+    return ", ".join(
+        f"{name} {value:.2f} (limit {limit:.2f})"
+        for name, value, limit in zip(names, similarities.tolist(), limits.tolist(), strict=True)
+    )
+
+
 def see_sources(recognizers: Sequence[FaceRecognizer], images: Tensor, landmarks5: Tensor) -> Identities:
     """Find who the faces of crops are, through recognisers that can be attacked; see `embed_originals`."""
     return Identities(embed_originals(recognizers, images, landmarks5))

@@ -12,7 +12,7 @@ from ..errors import NumericalError
 from ..images import paste_residual
 from ..protocols import FaceRecognizer
 from ..types import FaceCrops
-from .sight import Identities, see_faces, thresholds
+from .sight import Identities, describe_similarities, see_faces, thresholds
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +76,8 @@ def check_protected(verdict: Verdict, recognizers: Sequence[FaceRecognizer]) -> 
     if bool(protected.all()):
         return
     face = int((~protected).nonzero()[0])
-    shown = ", ".join(
-        f"{recognizer.name} {value:.2f} (limit {limit:.2f})"
-        for recognizer, value, limit in zip(
-            recognizers, verdict.similarities[face].tolist(), thresholds(recognizers).tolist(), strict=True
-        )
-    )
+    names = [recognizer.name for recognizer in recognizers]
+    shown = describe_similarities(names, verdict.similarities[face], thresholds(recognizers))
     raise NumericalError(
         f"Expected every face to be protected, got {int((~protected).sum())} of {len(protected)} that are not; "
         f"face {face}: {shown}. Raise the iterations or the learning rate, lower the fidelity, or allow unprotected "

@@ -22,6 +22,7 @@ from ..faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensem
 from ..faces.select import Selection, detect_faces
 from ..metrics.perceptual import PerceptualDistance, load_perceptual
 from ..metrics.report import compute_report
+from ..pixels import to_pixels, to_tensor
 from ..protocols import FaceDetector, FaceRecognizer, Progress
 from ..recover import invert_faces
 from ..types import Faces
@@ -140,10 +141,10 @@ def protect_file(
         def progress(step: int, total: int, preview: torch.Tensor | None = None) -> None:
             bar.update(MAX_STEPS_SHOWN * step // total - bar.n)
 
-        images = torch.from_numpy(original.copy()).permute(2, 0, 1)[None].float() / 255.0
+        images = to_tensor(original)
         result = method(images, faces, tools, progress)
     inversion = None if saving is None else invert_faces(images, faces, tools.model, steps=saving.steps)
-    protected = (result.images[0] * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    protected = to_pixels(result.images)
     report = compute_report(
         original, protected, tools.detector, (*tools.seen, *tools.held_out),
         seen={recognizer.name for recognizer in tools.seen}, mask=result.mask[0, 0].numpy(),

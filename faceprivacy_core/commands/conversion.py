@@ -85,7 +85,7 @@ def _read_facexzoo(source: Path) -> State:
         # The file carries the text of its network's classes, which are not used.
         warnings.simplefilter("ignore", SourceChangeWarning)
         warnings.simplefilter("ignore", UserWarning)
-        root = torch.load(source, map_location="cpu", weights_only=False, pickle_module=reader)
+        root = torch.load(source, map_location="cpu", weights_only=False, pickle_module=reader)  # reader runs no code
     state: State = {}
     _collect(root, "", state)
     return {name.removeprefix("module."): value for name, value in state.items()}
@@ -102,7 +102,7 @@ def _collect(container: _Container, prefix: str, state: State) -> None:
 
 
 def _read_state_dict(source: Path) -> State:
-    return dict(torch.load(source, map_location="cpu", weights_only=True))
+    return dict(torch.load(source, map_location="cpu", weights_only=True))  # tensors alone, no code
 
 
 def _read_frozen_graph(source: Path) -> State:

@@ -57,13 +57,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _recover_file(path: Path, args: argparse.Namespace, key: PrivacyKey | None, model: FaceModel) -> str:
-    import torch
     from PIL import Image
 
     from ..inversions.checks import check_picture
     from ..inversions.files import SUFFIX, read_inversion_file
     from ..inversions.stored import conditions_of_tokens
     from ..masks import MaskSettings, Region
+    from ..pixels import to_pixels, to_tensor
     from ..recover import recover_faces
     from .pictures import read_picture
 
@@ -72,8 +72,6 @@ def _recover_file(path: Path, args: argparse.Namespace, key: PrivacyKey | None, 
     if not args.any_picture:
         check_picture(stored.picture_digest, picture)
     inversion = stored.with_conditions(conditions_of_tokens(model.empty_tokens()))
-    images = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255.0
-    recovered = recover_faces(images, inversion, model, MaskSettings(Region(args.region)))[0]
-    pixels = (recovered * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    Image.fromarray(pixels).save(args.out / f"{path.stem}.png")
+    recovered = recover_faces(to_tensor(picture), inversion, model, MaskSettings(Region(args.region)))
+    Image.fromarray(to_pixels(recovered)).save(args.out / f"{path.stem}.png")
     return f"{inversion.num_faces} faces recovered. The result shows real people: it is not protected."

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, ModelMismatchError, WrongKeyError
+from ..pixels import to_tensor
 from ..protocols import Progress
 from .covers import background_on, public_noise
 from .decoder_inversion import invert_decoder
@@ -161,11 +162,6 @@ def remove_faces(pixels: Picture, claims: Sequence[Claim]) -> Tensor:
     """Fill every claim from its surroundings, (1, 3, H, W) in [0, 1]."""
     hidden = claimed_pixels(claims, *pixels.shape[:2]).astype(np.float32)
     return fill_from_surroundings(to_tensor(pixels), torch.from_numpy(hidden)[None, None])
-
-
-def to_tensor(pixels: Picture) -> Tensor:
-    """(H, W, 3) uint8 to (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255.0
 
 
 def _open(picture: KeyedPicture, header: FaceHeader, blob: bytes, key: PrivacyKey) -> tuple[FaceKey, bytes]:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, NoFaceError, NumericalError
+from ..pixels import to_tensor
 from ..protocols import Progress
 from ..types import Face, Faces
 from .covers import background_on, draw_independent, public_noise
-from .decrypt import to_tensor
 from .derivation import FaceKey, KdfParameters, new_nonce
 from .header import Bind, Cover, FaceHeader, RecoveryMode
 from .keys import KeyKind, PrivacyKey

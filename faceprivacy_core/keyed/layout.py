@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..images import cut, ownership_weights, place_crop
+from ..pixels import to_tensor
 from ..types import Face, FaceCrops, Faces
-from .decrypt import remove_faces, to_tensor
+from .decrypt import remove_faces
 from .header import RecoveryMode
 from .models import KeyedModel
 from .picture import KeyedPicture, Picture, region_of

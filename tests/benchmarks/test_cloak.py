@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import cloak, cloak_ablation, cloak_released, cloak_report, cloak_rows
-from benchmarks.cloak_scenes import CHANGES, Scene, crop_scene, to_image, to_pixels
+from benchmarks.cloak_scenes import CHANGES, Scene, crop_scene
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.cloak import CloakSettings, cloak_faces
 from faceprivacy_core.images import crop_faces, place_crop
 from faceprivacy_core.masks import MaskSettings, draw_masks
+from faceprivacy_core.pixels import to_pixels, to_tensor
 from tests.support.faces import one_face
 from tests.support.recognizer import ProjectionRecognizer
 
@@ -46,7 +47,7 @@ def scene() -> Scene:
     """A picture of colours with a face of 180 pixels that is only said to be there."""
     coarse = torch.rand(1, 3, 12, 16, generator=torch.Generator().manual_seed(5))
     pixels = to_pixels(nn.functional.interpolate(coarse, (240, 300), mode="bilinear"))
-    faces, image = one_face(240, 300), to_image(pixels)
+    faces, image = one_face(240, 300), to_tensor(pixels)
     return Scene(pixels, image, faces, draw_masks(faces, MaskSettings())[:, None], crop_faces(image, faces, 256)[1])
 
 

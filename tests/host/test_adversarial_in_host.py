@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from types import ModuleType
@@ -13,9 +13,11 @@ import pytest
 from devtools.paths import SAMPLE_PHOTO
 from tests.support import graphs, host_models
 from tests.support.faces import synthetic_face
+from tests.support.host_scenes import Core
 from tests.support.recognizer import ProjectionRecognizer
 
-Core = Callable[[str], ModuleType]
+pytestmark = pytest.mark.usefixtures("inside_the_host")
+
 HEIGHT, WIDTH = 180, 240
 ID = "FacePrivacy_AdversarialLatent"
 SHIFTS = {"aligned": 0, "released": 1}
@@ -36,15 +38,6 @@ class BlindRecognizer(ProjectionRecognizer):
 
     def embed(self, images: Any, landmarks5: Any) -> Any:
         return super().embed(images.detach(), landmarks5)
-
-
-@pytest.fixture(autouse=True)
-def _inside_the_host(host_nodes: ModuleType) -> Iterator[None]:
-    """Run every test as the host runs a node."""
-    import torch
-
-    with torch.inference_mode():
-        yield
 
 
 @pytest.fixture(scope="module")
