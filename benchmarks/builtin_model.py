@@ -47,7 +47,7 @@ from benchmarks.distributions import (
     skin_and_pose_groups,
     to_pictures,
 )
-from benchmarks.pictures import GENERATED, ROOT
+from benchmarks.pictures import GENERATED, ROOT, SAMPLES
 from faceprivacy_core.builtin.model import DEFAULT_FILE, FaceModel, load_face_model
 from faceprivacy_core.diffusion.samplers import Background, sample_euler
 from faceprivacy_core.diffusion.schedules import ddim_sigmas
@@ -61,7 +61,6 @@ from faceprivacy_core.metrics.perceptual import load_perceptual
 from faceprivacy_core.regenerate import regeneration_mask
 from faceprivacy_core.rng import seeded_noise
 
-SAMPLES = ROOT / "docs" / "samples"
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 SHOWN = 12
 UNCONDITIONAL = "unconditional"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.pictures import read_square
+from benchmarks.pictures import read_picture
 from faceprivacy_core.align import invert_affine, transform_points
 from faceprivacy_core.faces.detect import YuNetDetector
 from faceprivacy_core.faces.select import Selection, Which, detect_faces
@@ -64,12 +64,12 @@ class Scene:
 
 
 def open_scene(path: Path, detector: YuNetDetector) -> Scene:
-    """Read a picture, 384 x 384 pixels, with its largest face.
+    """Read a picture, shorter side 384 pixels, with its largest face.
 
     Raises:
         NoFaceError: There is none.
     """
-    pixels = read_square(path)
+    pixels = read_picture(path)
     faces = detect_faces([pixels], detector, Selection(Which.LARGEST))
     image = to_tensor(pixels)
     _, crops = crop_faces(image, faces, VIEW)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.diff_privacy --out output/diff_privacy [--count 64] [--tasks hide anonymise recover] [--part 0/1]
 
-Generated faces (see `calibrate_recognizers.py`), 384 x 384 pixels, the largest face of each. Looks
-(LPIPS) are compared on the crop at the model's own size, inside the mask, beside what the
-autoencoder alone changes. Recognisers that the methods were guided by and held-out ones are
+Generated faces (see `calibrate_recognizers.py`) and the sample photos, shorter side 384 pixels, the largest
+face of each. Looks (LPIPS) are compared on the crop at the model's own size, inside the mask, beside
+what the autoencoder alone changes. Recognisers that the methods were guided by and held-out ones are
 reported apart. Goes on where it was stopped, several parts can run side by side; writes a table
 (Markdown), every figure (JSON lines) and grids of pictures to look at.
 """
@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 
 from benchmarks.matches import count_matches
-from benchmarks.pictures import GENERATED, ROOT, read_square
+from benchmarks.pictures import ROOT, find_pictures, read_picture
 from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.embeddings.inversion import FaceInversion
@@ -50,7 +50,7 @@ class Scene:
     """One picture with its largest face."""
 
     def __init__(self, bench: Bench, path: Path) -> None:
-        pixels = read_square(path)
+        pixels = read_picture(path)
         self.faces: Faces = detect_faces([pixels], bench.detector, Selection(Which.LARGEST))
         self.image = to_tensor(pixels)
         self.mask = draw_masks(self.faces, MaskSettings())[:, None]
@@ -218,7 +218,7 @@ def main() -> None:
     options = parser.parse_args()
     part, parts = (int(number) for number in options.part.split("/"))
     options.out.mkdir(parents=True, exist_ok=True)
-    paths = sorted(GENERATED.glob("*.jpg"))[: options.count]
+    paths = find_pictures(options.count)
     bench, tables = Bench(), []
     for task in options.tasks:
         log = options.out / f"{task}{part}of{parts}.jsonl"

@@ -2,11 +2,11 @@
 
     python -m benchmarks.keyed --out output/keyed [--count 64] [--image-count 64] [--jpeg-count 16]
 
-Faces drawn from a generator (see `calibrate_recognizers.py`), 384 x 384 pixels, the largest face of
-each. For every mode: recovery through a saved 8-bit PNG, beside the autoencoder alone; keys that are
-wrong by one bit, and random ones; JPEG; what held-out recognisers make of the covers; an attack that
-compares noise magnitudes with a gallery. Goes on where it was stopped; writes a table (Markdown),
-every figure (JSON lines) and a grid of pictures to look at.
+Faces drawn from a generator (see `calibrate_recognizers.py`) and the sample photos, shorter side 384
+pixels, the largest face of each. For every mode: recovery through a saved 8-bit PNG, beside the
+autoencoder alone; keys that are wrong by one bit, and random ones; JPEG; what held-out recognisers
+make of the covers; an attack that compares noise magnitudes with a gallery. Goes on where it was
+stopped; writes a table (Markdown), every figure (JSON lines) and a grid of pictures to look at.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 
 from benchmarks.matches import count_matches
-from benchmarks.pictures import GENERATED, ROOT, read_square
+from benchmarks.pictures import ROOT, find_pictures, read_picture
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.diffusion.inversion import invert_euler
 from faceprivacy_core.errors import FacePrivacyError, WrongKeyError
@@ -91,7 +91,7 @@ class Bench:
 
 def measure(bench: Bench, path: Path, mode: RecoveryMode, *, jpeg: bool) -> dict[str, Any]:
     """Encrypt one picture, save it, read it, and try everything on it."""
-    original = read_square(path)
+    original = read_picture(path)
     faces = detect_faces([original], bench.detector, Selection(Which.LARGEST))
     if not faces.items:
         return {"skipped": "no face found"}
@@ -270,22 +270,20 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", default=[mode.value for mode in RecoveryMode])
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    paths = sorted(GENERATED.glob("*.jpg"))[: options.count]
-    if len(paths) < options.count:
-        raise SystemExit(f"Expected {options.count} pictures, found {len(paths)}. Make more with calibrate_recognizers.py.")
     bench, rows = Bench(), {}
     for mode in (RecoveryMode(name) for name in options.modes):
         log = options.out / f"{mode.value}.jsonl"
         done = {row["picture"]: row for row in map(json.loads, log.read_text().splitlines())} if log.exists() else {}
         many = options.image_count if mode in (RecoveryMode.IMAGE, RecoveryMode.SIGNFLIP) else options.count
-        for number, path in enumerate(paths[:many]):
+        paths = find_pictures(many)
+        for number, path in enumerate(paths):
             if path.name in done:
                 continue
             row = {"picture": path.name} | measure(bench, path, mode, jpeg=number < options.jpeg_count)
             done[path.name] = row
             with log.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row) + "\n")
-        everything = [done[path.name] for path in paths[:many]]
+        everything = [done[path.name] for path in paths]
         rows[mode.value] = [row for row in everything if "right" in row]
         print(mode.value, len(rows[mode.value]), "of", len(everything), flush=True)  # noqa: T201
     text = summarise(rows, bench)

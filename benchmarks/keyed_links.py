@@ -2,8 +2,10 @@
 
     python -m benchmarks.keyed_links --out output/keyed_links [--count 64] [--part 0/1]
 
-For every face: two covers under one key with two nonces, compared with each other; and a decoy opened
-with a random key, compared with the original. As chance level, covers of different faces are compared.
+For every picture: two covers of its face under one key with two nonces, compared with each other; and
+a decoy opened with a random key, compared with the original. What two covers share without the face
+is their surroundings: as chance level, a cover of the face is compared with one of another person's
+face, put at the same place of the same picture; beside it, covers of different pictures.
 Goes on where it was stopped; several parts can run side by side. Prints a table.
 """
 
@@ -18,10 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.keyed import STEPS, Bench
 from benchmarks.matches import count_matches
-from benchmarks.pictures import GENERATED, ROOT, read_square
+from benchmarks.pictures import ROOT, find_pictures, read_picture
 from faceprivacy_core.errors import FacePrivacyError
 from faceprivacy_core.faces.select import Selection, Which, detect_faces
 from faceprivacy_core.keyed.decrypt import decrypt_faces
@@ -33,27 +36,34 @@ from faceprivacy_core.masks import MaskSettings, draw_masks
 from faceprivacy_core.metrics.similarity import cut_window
 
 
-def measure(bench: Bench, path: Path) -> dict[str, Any]:
-    """Make two covers and a decoy of one picture, and embed what is seen."""
-    original = read_square(path)
+def measure(bench: Bench, path: Path, other: Path) -> dict[str, Any]:
+    """Make two covers and a decoy of one picture, and one cover with the face of another; embed what is seen."""
+    original = read_picture(path)
     faces = detect_faces([original], bench.detector, Selection(Which.LARGEST))
     if not faces.items:
         return {"skipped": "no face found"}
     mask = draw_masks(faces, MaskSettings(grow=2.0))[:, None]
     landmarks = faces.items[0].landmarks5
-    start = KeyedPicture(original)
+    start, exchanged = KeyedPicture(original), KeyedPicture(with_face_of(original, read_picture(other), mask))
     try:
         latent = EncryptSettings(steps=STEPS, verify=False)
         decoy = EncryptSettings(RecoveryMode.IMAGE, steps=STEPS, decoy=True, verify=False)
         covers = [
-            encrypt_faces(start, faces, mask, bench.key, bench.model, settings, check=bench.check).picture
-            for settings in (latent, latent, decoy)
+            encrypt_faces(picture, faces, mask, bench.key, bench.model, settings, check=bench.check).picture
+            for picture, settings in ((start, latent), (start, latent), (exchanged, latent), (start, decoy))
         ]
     except FacePrivacyError as error:
         return {"refused": str(error)}
-    wrong = decrypt_faces(covers[2], PrivacyKey.from_bytes(secrets.token_bytes(32)), bench.model).pixels
+    wrong = decrypt_faces(covers[-1], PrivacyKey.from_bytes(secrets.token_bytes(32)), bench.model).pixels
     seen = [original, *(cover.pixels for cover in covers), wrong]
     return {"embeddings": [embeddings(bench, pixels, landmarks) for pixels in seen]}
+
+
+def with_face_of(pixels: np.ndarray, other: np.ndarray, mask: torch.Tensor) -> np.ndarray:
+    """Put what another picture shows inside a mask (1, 1, H, W) at the same place."""
+    height, width = pixels.shape[:2]
+    fitted = np.asarray(Image.fromarray(other).resize((width, height), Image.Resampling.LANCZOS))
+    return np.where(mask[0, 0, :, :, None].numpy() > 0.0, fitted, pixels)
 
 
 def embeddings(bench: Bench, pixels: np.ndarray, landmarks: np.ndarray) -> dict[str, list[float]]:
@@ -68,12 +78,19 @@ def embeddings(bench: Bench, pixels: np.ndarray, landmarks: np.ndarray) -> dict[
 
 def summarise(rows: list[dict[str, Any]], bench: Bench) -> str:
     """Count pairs that match, see `matches.count_matches`."""
-    lines = ["| recogniser | two covers of one face | covers of different faces | decoy, wrong key | cover |", "|---" * 5 + "|"]
+    titles = "two covers of one face", "covers of two faces at one place", "of different pictures", "decoy, wrong key", "cover"
+    lines = ["| recogniser | " + " | ".join(titles) + " |", "|---" * 6 + "|"]
     for recognizer in bench.held_out:
         vectors = np.array([[face[recognizer.name] for face in row["embeddings"]] for row in rows])
-        original, first, second, image, wrong = vectors.transpose(1, 0, 2)
+        original, first, second, exchanged, image, wrong = vectors.transpose(1, 0, 2)
         pairs = np.array([a @ b for a, b in itertools.combinations(first, 2)])
-        columns = [(first * second).sum(1), pairs, (original * wrong).sum(1), (original * image).sum(1)]
+        columns = [
+            (first * second).sum(1),
+            (first * exchanged).sum(1),
+            pairs,
+            (original * wrong).sum(1),
+            (original * image).sum(1),
+        ]
         cells = [count_matches(column, recognizer) for column in columns]
         lines.append(f"| {recognizer.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -88,13 +105,14 @@ def main() -> None:
     options = parser.parse_args()
     part, parts = (int(number) for number in options.part.split("/"))
     options.out.mkdir(parents=True, exist_ok=True)
-    paths = sorted(GENERATED.glob("*.jpg"))[: options.count]
+    paths = find_pictures(options.count)
     bench, log = Bench(), options.out / f"part{part}of{parts}.jsonl"
     done = {json.loads(line)["picture"] for line in log.read_text().splitlines()} if log.exists() else set()
-    for path in paths[part::parts]:
+    for index in range(part, len(paths), parts):
+        path = paths[index]
         if path.name not in done:
             with log.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"picture": path.name} | measure(bench, path)) + "\n")
+                stream.write(json.dumps({"picture": path.name} | measure(bench, path, paths[index - 1])) + "\n")
     everything = [json.loads(line) for file in options.out.glob("part*.jsonl") for line in file.read_text().splitlines()]
     print(summarise([row for row in everything if "embeddings" in row], bench))  # noqa: T201
 
