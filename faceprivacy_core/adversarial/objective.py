@@ -18,6 +18,7 @@ from ..faces.sight import embed_all
 from ..protocols import FaceRecognizer, PerceptualNetwork
 from .attention import Recording
 from .goals import Goal
+from .immediate import differentiated_now
 from .levels import Levels
 from .purifier import Purifier
 from .reverse import ALIGNED, check_shift, reverse_step
@@ -107,7 +108,7 @@ class Objective:
         recognizers: Differentiable.
         goal: What they shall see.
         weights: Of the parts of the loss.
-        transforms: Changes to survive; None is the plain picture only.
+        transforms: Changes to survive, on copies that make the attack loss; None is the plain picture only.
         perceptual: Needed when its weight is above 0.
         budget: Largest mean squared change of a crop, values in [0, 1]; see `within_budget`. None is no limit.
         colour: Share of the change of colour that is taken, in [0, 1]; see `weaken_colour`.
@@ -183,26 +184,43 @@ class Objective:
         """
         scene, goal = self.scene, self.goal
         clean, structure = self.run(latents, faces)
-        originals, mask, points = scene.originals[faces], scene.mask[faces], scene.landmarks5[faces]
+        originals, mask = scene.originals[faces], scene.mask[faces]
         residuals = self.residuals(clean, faces)
         if self.budget is not None:
             residuals = within_budget(residuals, mask, self.budget)
         changed = (originals + mask * residuals).clamp(0.0, 1.0)
-        seeds = [scene.seeds[face] for face in faces.tolist()]
-        seen = embed_all(self.recognizers, changed, points)
-        losses, reached = [goal.loss(seen, faces)], goal.is_reached(seen, faces)
-        for copy in range(self.transforms.copies if self.transforms else 0):
-            moved = transform_copy(changed, seeds, number * self.transforms.copies + copy, self.transforms)
-            vectors = embed_all(self.recognizers, moved, points)
-            losses.append(goal.loss(vectors, faces))
-            reached = reached & goal.is_reached(vectors, faces)
-        attack = torch.stack(losses).mean(dim=0)
+        attack, seen = self._attack(changed, faces, number)
+        reached = torch.stack([goal.is_reached(vectors, faces) for vectors in seen]).all(dim=0)
         change = _mean_under(mask, (changed - originals).pow(2))
         total = self.weights.attack * attack + self.weights.structure * structure + self.weights.change * change
         if self.perceptual is not None and self.weights.perceptual > 0.0:
-            looks = self.perceptual.compute_differentiable(changed, originals, mask).to(total.device)
+            distance = self.perceptual.compute_differentiable
+            looks = differentiated_now(lambda image: distance(image, originals, mask).to(image), changed)
             total = total + self.weights.perceptual * looks
-        return Outcome(total, attack, structure, change, goal.similarities(seen, faces), reached, residuals)
+        return Outcome(total, attack, structure, change, goal.similarities(seen[0], faces), reached, residuals)
+
+    def _attack(self, changed: Tensor, faces: Tensor, number: int) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        """Show recognisers the picture, then its copies; return the loss (n,) and what they take each for.
+
+        Where there are copies, they alone make the loss: the plain picture is judged, and pushes nothing.
+        """
+        seeds, points = [self.scene.seeds[face] for face in faces.tolist()], self.scene.landmarks5[faces]
+        copies = self.transforms.copies if self.transforms else 0
+        seen = []
+
+        def look(image: Tensor, copy: int | None) -> Tensor:
+            if copy is not None and self.transforms is not None:
+                image = transform_copy(image, seeds, number * copies + copy, self.transforms)
+            vectors = embed_all(self.recognizers, image, points)
+            seen.append(tuple(vector.detach() for vector in vectors))
+            return self.goal.loss(vectors, faces)
+
+        if copies == 0:
+            return differentiated_now(partial(look, copy=None), changed), seen
+        with torch.no_grad():
+            look(changed.detach(), None)
+        losses = [differentiated_now(partial(look, copy=copy), changed) for copy in range(copies)]
+        return torch.stack(losses).mean(dim=0), seen
 
     def relax(self, factor: float) -> None:
         """From now on, count the change less: its weight times this factor, its budget divided by it."""

@@ -36,7 +36,9 @@ class TransformSettings:
     """Which changes an attack shall survive.
 
     Attributes:
-        copies: Randomly changed copies of every face in an iteration, beside the plain one.
+        copies: Randomly changed copies of every face in an iteration. They make the attack loss; the plain
+            picture is only judged. Pushing with it too cost a fifth of the time and changed no decision
+            (4 generated faces, 12 held-out decisions).
         kinds: What happens to a copy; one is drawn for each.
         scale: Least and largest factor of a resize, before it is enlarged again.
         blur_px: Least and largest width of a Gaussian blur, for crops of 256 pixels.

@@ -8,7 +8,7 @@ from faceprivacy_core.adversarial.levels import predict_noise
 from faceprivacy_core.adversarial.objective import Objective, Weights, within_budget
 from faceprivacy_core.adversarial.purifier import Purifier
 from faceprivacy_core.adversarial.structure import structure_distance
-from faceprivacy_core.adversarial.transforms import TransformSettings
+from faceprivacy_core.adversarial.transforms import Change, TransformSettings, transform_copy
 from faceprivacy_core.errors import InputError, UnsupportedModelError
 from faceprivacy_core.faces.sight import embed_all
 from tests.core.adversarial.toys import LEVELS, RECOGNIZERS, network, objective, tiny_purifier
@@ -98,6 +98,20 @@ def test_copies_share_the_loss_and_all_must_reach_the_goal():
     assert not torch.equal(several.attack, other.attack)
     assert not torch.equal(several.attack, plain.attack)
     assert torch.equal(several.similarities, plain.similarities)
+
+
+def test_copies_alone_make_the_loss_and_its_gradient():
+    transforms, faces = TransformSettings(copies=2, kinds=(Change.RESIZE, Change.BLUR)), torch.tensor([0])
+    with objective(1, transforms=transforms) as of:
+        latents, scene = pushed(of), of.scene
+        outcome = of(latents, faces, 5)
+        found = torch.autograd.grad(outcome.attack.sum(), latents)[0]
+        changed = (scene.originals + scene.mask * of.residuals(of.run(latents, faces)[0], faces)).clamp(0.0, 1.0)
+        copies = [transform_copy(changed, scene.seeds, number, transforms) for number in (10, 11)]
+        losses = [of.goal.loss(embed_all(RECOGNIZERS, copy, scene.landmarks5), faces) for copy in copies]
+    expected = torch.stack(losses).mean(dim=0)
+    torch.testing.assert_close(outcome.attack, expected.detach(), rtol=1e-5, atol=1e-6)
+    assert relative_error(found, torch.autograd.grad(expected.sum(), latents)[0]) < 1e-4
 
 
 def test_weights_compose_linearly_and_a_weight_of_zero_records_nothing():
