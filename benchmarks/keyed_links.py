@@ -56,7 +56,8 @@ def measure(bench: Bench, path: Path, other: Path) -> dict[str, Any]:
         return {"refused": str(error)}
     wrong = decrypt_faces(covers[-1], PrivacyKey.from_bytes(secrets.token_bytes(32)), bench.model).pixels
     seen = [original, *(cover.pixels for cover in covers), wrong]
-    return {"embeddings": [embeddings(bench, pixels, landmarks) for pixels in seen]}
+    found = bool(bench.detector.detect(wrong))
+    return {"embeddings": [embeddings(bench, pixels, landmarks) for pixels in seen], "face_behind_decoy": found}
 
 
 def with_face_of(pixels: np.ndarray, other: np.ndarray, mask: torch.Tensor) -> np.ndarray:
@@ -93,7 +94,8 @@ def summarise(rows: list[dict[str, Any]], bench: Bench) -> str:
         ]
         cells = [count_matches(column, recognizer) for column in columns]
         lines.append(f"| {recognizer.name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    behind = sum(row["face_behind_decoy"] for row in rows)
+    return "\n".join([*lines, "", f"A wrong key finds a face behind the decoy in {behind} of {len(rows)} pictures."])
 
 
 def main() -> None:

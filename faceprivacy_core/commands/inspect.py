@@ -6,10 +6,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FacePrivacyError
 from .console import say
+
+if TYPE_CHECKING:
+    from ..keyed.header import FaceHeader
 
 
 def add_parser(commands: Any) -> None:
@@ -50,10 +53,11 @@ def _describe(path: Path) -> list[dict[str, Any]]:
     from ..keyed.files import SIDECAR_SUFFIX, read_keyed, read_sidecar
 
     container = read_sidecar(path) if path.suffix.lower() == SIDECAR_SUFFIX else read_keyed(path)[1]
-    return [_public(record.header, len(record.blob)) for record in unpack(container)]
+    return [describe_header(record.header, len(record.blob)) for record in unpack(container)]
 
 
-def _public(header: Any, sealed_bytes: int) -> dict[str, Any]:
+def describe_header(header: FaceHeader, sealed_bytes: int) -> dict[str, Any]:
+    """Say what everybody can read of one face."""
     matrix = header.crop_to_image
     middle = (header.crop_size - 1) / 2
     centre = [round(matrix[3 * row] * middle + matrix[3 * row + 1] * middle + matrix[3 * row + 2]) for row in (0, 1)]

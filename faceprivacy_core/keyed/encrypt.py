@@ -109,8 +109,9 @@ def encrypt_faces(
         NumericalError: No cover passed the check, the inversion did not converge, or the
             original did not come back. Nothing is returned then.
 
-    Laws: bytes outside the mask never change; with an independent cover the published pixels
-        do not depend on the hidden ones (save that the check may ask for another cover).
+    Laws: bytes outside the faces' cells never change; with an independent cover the published pixels
+        do not depend on the hidden ones (save that the check may ask for another cover, and that
+        the rim, outside what the mask hides by more than half, mixes both).
     """
     _check_inputs(picture, faces, key, model, settings, cover)
     layout = lay_out(picture, faces, mask, model, settings.crop_size)

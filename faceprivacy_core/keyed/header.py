@@ -22,6 +22,8 @@ from .derivation import NONCE_BYTES, KdfParameters, hex_to_bytes
 VERSION = 1
 MAX_HEADER_BYTES = 2**20
 MAX_CELLS_PER_SIDE = 512
+MAX_COORDINATE = 2.0**24
+"""Of a crop's place: far beyond the largest picture, and no sum of such numbers leaves the finite ones."""
 _MODEL_ID = re.compile(r"(?:[0-9a-f]{32})?")
 _MAX_DIGITS = 12
 """Longest whole number read. No field needs more, and turning a million digits into a number takes minutes."""
@@ -156,7 +158,8 @@ def _check(holds: bool, name: str, expected: str) -> None:
 
 def _finite_floats(values: Any) -> tuple[float, ...]:
     floats = tuple(float(value) for value in np.ravel(values))
-    _check(len(floats) == 6 and all(map(math.isfinite, floats)), "crop_to_image", "six finite numbers")
+    is_sound = len(floats) == 6 and all(math.isfinite(value) and abs(value) <= MAX_COORDINATE for value in floats)
+    _check(is_sound, "crop_to_image", f"six numbers up to {MAX_COORDINATE:.0f}")
     return floats
 
 

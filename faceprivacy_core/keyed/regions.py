@@ -33,6 +33,9 @@ STEEPNESS = 3.0
 STEEP_FACTOR = 8.0 / 3.0
 """Of a narrow rim against the usual one."""
 
+MAX_OVERLAP = 16
+"""How often crops may cover a picture in all, so that a forged header cannot take unbounded memory and time."""
+
 Picture = NDArray[np.uint8]
 
 
@@ -125,12 +128,15 @@ def claim_pixels(regions: Sequence[Region], height: int, width: int) -> list[Cla
         height, width: Size of the picture.
 
     Raises:
-        InputError: Nothing of a region is left in the picture.
+        InputError: Nothing of a region is left in the picture, or the crops cover it too often.
     """
+    windows = [_window(region, height, width) for region in regions]
+    touched = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in windows)
+    if touched > MAX_OVERLAP * height * width:
+        raise InputError(f"Expected crops that cover the picture at most {MAX_OVERLAP} times together. Choose fewer faces.")
     taken = np.zeros((height, width), dtype=bool)
     claims = []
-    for region in regions:
-        rows, columns = _window(region, height, width)
+    for region, (rows, columns) in zip(regions, windows, strict=True):
         weights = _weights(region, rows, columns)
         weights[taken[rows, columns]] = 0.0
         inside = np.argwhere(weights > 0.0)

@@ -15,12 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from faceprivacy_core.commands.inspect import describe_header
 from faceprivacy_core.errors import FormatError, InputError, TamperedError, WrongKeyError
 from faceprivacy_core.keyed import container
 from faceprivacy_core.keyed.container import MAGIC, KeyedFaceRecord, pack, unpack
+from faceprivacy_core.keyed.decrypt import decrypt_faces
 from faceprivacy_core.keyed.derivation import KdfParameters, new_nonce
 from faceprivacy_core.keyed.header import Bind, Cover, FaceHeader, RecoveryMode
 from faceprivacy_core.keyed.keys import PrivacyKey
+from faceprivacy_core.keyed.picture import KeyedPicture
 from faceprivacy_core.keyed.sealing import seal, unseal
 
 KEY = PrivacyKey.from_bytes(bytes(range(32)))
@@ -210,3 +213,28 @@ def test_any_bytes_are_refused(data: bytes):
     for start in (b"", MAGIC, MAGIC + b"\0\1"):
         with pytest.raises(FormatError):
             unpack(start + data)
+
+
+NUMBERS = st.one_of(st.floats(-400, 400), st.floats(allow_nan=False, allow_infinity=False))
+
+
+@given(place=st.tuples(*[NUMBERS] * 6), cell=st.integers(0, 63))
+@settings(deadline=None, max_examples=300)
+def test_any_place_of_a_face_is_claimed_or_refused(place: tuple[float, ...], cell: int):
+    """Whoever forges a header chooses where the face lies, and is read before any key is tried."""
+    cells = np.arange(64).reshape(8, 8) == cell
+    try:
+        header = face_header(width=64, height=48, crop_size=64, crop_to_image=place, cells=cells)
+    except InputError:
+        return
+    assert len(describe_header(header, 0)["centre"]) < 40
+    picture = KeyedPicture.from_container(np.zeros((48, 64, 3), np.uint8), pack([KeyedFaceRecord(header, bytes(100))]))
+    with pytest.raises((FormatError, WrongKeyError)):
+        decrypt_faces(picture, KEY)
+
+
+def test_many_faces_that_each_take_the_whole_picture_are_refused_at_once():
+    forged = face_header(width=64, height=48, crop_size=64, crop_to_image=(9.0, 0.0, -99.0, 0.0, 9.0, -99.0))
+    records = tuple(KeyedFaceRecord(replace(forged, nonce=new_nonce()), bytes(100)) for _ in range(256))
+    with pytest.raises(FormatError):
+        decrypt_faces(KeyedPicture(np.zeros((48, 64, 3), np.uint8), records), KEY)

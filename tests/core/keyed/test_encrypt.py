@@ -23,6 +23,7 @@ from faceprivacy_core.keyed.decrypt import decrypt_faces
 from faceprivacy_core.keyed.encrypt import EncryptResult, EncryptSettings, encrypt_faces
 from faceprivacy_core.keyed.header import RecoveryMode
 from faceprivacy_core.keyed.keys import PrivacyKey
+from faceprivacy_core.keyed.layout import lay_out
 from faceprivacy_core.keyed.picture import KeyedPicture
 from faceprivacy_core.keyed.regions import claimed_pixels
 from faceprivacy_core.keyed.sealing import unseal
@@ -183,6 +184,21 @@ def test_an_independent_cover_does_not_depend_on_the_face(monkeypatch: pytest.Mo
     (claim,) = first.claims
     solid[claim.rows, claim.columns] = claim.weights == 1.0
     assert np.array_equal(first.pixels[solid], second.pixels[solid])
+
+
+@pytest.mark.parametrize("crop_size", [128, 512])
+def test_what_the_mask_hides_is_replaced(crop_size: int):
+    """Cells are coarse and their rim is soft: what lies inside the mask must not show through."""
+    faces = faces_of(LEFT, RIGHT)
+    mask = draw_masks(faces, MaskSettings(grow=2.0))[:, None]
+    layout = lay_out(KeyedPicture(scene()), faces, mask, None, crop_size)
+    replaced = np.zeros((HEIGHT, WIDTH))
+    for claim in layout.claims:
+        replaced[claim.rows, claim.columns] = np.maximum(replaced[claim.rows, claim.columns], claim.weights)
+    hidden = mask[0, 0].numpy()
+    assert (replaced[hidden > 0.5] == 1.0).mean() > 0.99
+    assert (replaced[hidden > 0.5] > 0.0).all()
+    assert (replaced[hidden > 0.99] == 1.0).all()
 
 
 def test_nonces_and_covers_are_new_every_time():

@@ -129,6 +129,13 @@ def test_cells_follow_the_mask():
         choose_cells(torch.zeros(1, 1, 64, 64))
 
 
+def test_crops_that_cover_the_picture_too_often_are_refused():
+    everywhere = region(scale=4.0, cells=np.ones((8, 8), bool))
+    with pytest.raises(InputError, match="at most 16 times"):
+        claim_pixels([region(), *[everywhere] * 16], HEIGHT, WIDTH)
+    assert len(claim_pixels([region(20 + 6.5 * number, scale=0.05) for number in range(17)], HEIGHT, WIDTH)) == 17
+
+
 def test_cells_of_another_size_are_refused():
     with pytest.raises(InputError, match="8 x 8 cells"):
         replace(region(), cells=np.ones((4, 4), bool))
