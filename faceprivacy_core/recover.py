@@ -105,7 +105,7 @@ def recover_crops(
         (N, 3, S, S) crops in [0, 1] on the CPU.
 
     Raises:
-        InputError: There is no noise map.
+        InputError: There is no noise map, or it is of crops of another size.
         InversionModelError: The model is another one.
         InversionStepsError: The noise levels are not the model's, or the steps are others.
     """
@@ -113,6 +113,13 @@ def recover_crops(
         raise InputError("Expected an inversion with a noise map, got one without. Invert again with the noise map.")
     check_model(inversion.model, model_identity(model))
     check_levels(inversion.noise, model.denoiser.schedule, steps)
+    side = 8 * inversion.noise.latent.shape[-1]
+    if side != model.resolution or (inversion.crops is not None and inversion.crops.size != side):
+        crop_size = None if inversion.crops is None else inversion.crops.size
+        raise InputError(
+            f"Expected an inversion of crops of {model.resolution} pixels, got a noise map for {side} and crops of "
+            f"{crop_size}. Use the noise map and the placement of one inversion."
+        )
     device = next(model.autoencoder.parameters()).device
     there = FaceInversion(inversion.stages.to(device), inversion.empty.to(device), inversion.model)
     denoiser = ScheduledDenoiser(model.denoiser, model.denoiser.schedule, there, recover_schedule())

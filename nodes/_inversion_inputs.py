@@ -41,7 +41,7 @@ def checked_faces(image: Tensor | None, crops: FaceCrops | None) -> Tensor:
     """Return square crops as a host IMAGE.
 
     Raises:
-        InputError: Not square, of a side that is no multiple of 8, or not as many as placements.
+        InputError: Not square, of a side that is no multiple of 8, or not as many or as large as placements say.
     """
     if image is None:
         raise InputError("Expected face crops, got nothing. Connect the image of Face Crop.")
@@ -52,6 +52,11 @@ def checked_faces(image: Tensor | None, crops: FaceCrops | None) -> Tensor:
         raise InputError(
             f"Expected the placement of {len(images)} crops, got that of {len(crops)}. Connect 'crops' of the Face Crop that "
             "made the images."
+        )
+    if crops is not None and crops.size != images.shape[-1]:
+        raise InputError(
+            f"Expected crops of {crops.size} pixels, as their placement says, got {images.shape[-1]}. Connect 'crops' of the "
+            "Face Crop that made the images, and do not resize them between."
         )
     return _convert.core_to_image(images)
 

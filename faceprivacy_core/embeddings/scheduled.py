@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.schedules import NoiseSchedule
+from ..errors import InputError
 from ..protocols import Denoiser
 from .inversion import FaceInversion
 from .schedule import Source, StageSchedule
@@ -34,7 +35,16 @@ class ScheduledDenoiser:
         self.schedule = schedule
 
     def __call__(self, x: Tensor, sigma: Tensor | float, cond: Any = None) -> Tensor:
-        """Denoise x (V * N, C, h, w) at one noise level; `cond` is not used."""
+        """Denoise x (V * N, C, h, w) at one noise level; `cond` is not used.
+
+        Raises:
+            InputError: The batch is no multiple of the faces.
+        """
+        if x.shape[0] % self.inversion.num_faces:
+            raise InputError(
+                f"Expected latents of the {self.inversion.num_faces} faces of the inversion, or several of each, got "
+                f"{x.shape[0]}. Use the inversion of these faces."
+            )
         level = float(torch.as_tensor(sigma).flatten()[0])
         timestep = self.noise_schedule.continuous_timestep(level)
         if self.schedule.source_at(timestep) is Source.EMPTY:

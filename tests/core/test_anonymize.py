@@ -6,9 +6,11 @@ import torch
 from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.errors import InputError, NoFaceError
+from faceprivacy_core.images import crop_faces
 from faceprivacy_core.masks import MaskSettings, Region
 from faceprivacy_core.recover import invert_faces
 from faceprivacy_core.regenerate import regeneration_mask
+from faceprivacy_core.rng import face_seeds, seeded_noise
 from faceprivacy_core.types import Faces
 from tests.support.faces import synthetic_face
 from tests.support.pictures import HEIGHT, WIDTH, faces_in, pictures
@@ -97,6 +99,25 @@ def test_the_whole_path_evaluates_the_network_no_more_often_than_it_must(model: 
     invert_faces(pictures(1), faces_in(1), model, steps=inversion_steps, iterations=iterations)
     run(model, variants=variants)
     assert sum(rows) == inversion_steps * (1 + iterations) + variants * steps
+
+
+def test_sampling_starts_at_the_noise_level_that_the_model_is_told(model: FaceModel, monkeypatch: pytest.MonkeyPatch):
+    """The released code adds noise of one level (0.9166) and begins with the step of another (0.9056)."""
+    calls = []
+    forward = type(model.denoiser).__call__
+    monkeypatch.setattr(
+        type(model.denoiser),
+        "__call__",
+        lambda self, x, sigma, cond: calls.append((x, float(sigma))) or forward(self, x, sigma, cond),
+    )
+    run(model, strength=0.0)
+    original, _ = crop_faces(pictures(1), faces_in(1), model.resolution)
+    with torch.no_grad():
+        latent = model.autoencoder.encode(original * 2.0 - 1.0)
+    (x, sigma), noise = calls[0], seeded_noise(face_seeds(0, [0], 1), tuple(latent.shape[1:]))
+    assert float(((x - latent) / sigma - noise).abs().max()) <= 1e-5
+    added = float((x - latent).double().norm() / noise.double().norm())
+    assert abs(added / sigma - 1.0) <= 1e-6
 
 
 def test_no_gradient_is_left_on_any_network(model: FaceModel):

@@ -175,6 +175,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_drawn(model: FaceModel,
             recover_crops(beyond, model)
         with pytest.raises(InputError, match="with a noise map, got one without"):
             recover_crops(replace(inversion, noise=None), model)
+        with pytest.raises(InputError, match="crops of 128 pixels, got a noise map for 64"):
+            recover_crops(replace(inversion, noise=replace(inversion.noise, latent=inversion.noise.latent[..., :8, :8])), model)
+        with pytest.raises(InputError, match="crops of 256"):
+            recover_crops(replace(inversion, crops=replace(inversion.crops, size=256)), model)
         with pytest.raises(InputError, match="placement"):
             recover_faces(picture, replace(inversion, crops=None), model)
         with pytest.raises(InputError, match="neither resized nor turned"):

@@ -144,6 +144,33 @@ def test_guidance_of_strength_0_is_exactly_no_guidance(
     assert not torch.equal(_sample(host_nodes, scene, _guided(pack_nodes, scene, scene.model, scene.vae)), plain)
 
 
+@pytest.mark.parametrize("is_guided", [False, True], ids=["plain", "guided"])
+def test_equal_conditions_cost_one_evaluation_a_step_and_cfg_changes_nothing(
+    host_nodes: ModuleType, pack_nodes: dict[str, Any], scene: Scene, is_guided: bool
+) -> None:
+
+    rows: list[int] = []
+
+    def count(apply: Callable[..., Tensor], given: dict[str, Any]) -> Tensor:
+        rows.append(len(given["input"]))
+        return apply(given["input"], given["timestep"], **given["c"])
+
+    counted = scene.model.clone()
+    counted.set_model_unet_function_wrapper(count)
+    model = _guided(pack_nodes, scene, counted, scene.vae) if is_guided else counted
+    empty, found = [[scene.encoder.empty_tokens(), {}]], {}
+    for cfg in (1.0, 10.0):
+        rows.clear()
+        (latent,) = host_nodes.common_ksampler(
+            model, 3, STEPS, cfg, "euler", "ddim_uniform", positive=empty, negative=empty, latent=_latent(scene), denoise=0.6
+        )
+        found[cfg] = latent["samples"], sum(rows)
+    assert found[1.0][1] == STEPS, "cfg 1 must not evaluate the negative condition."
+    assert found[10.0][1] == 2 * STEPS
+    if not is_guided:  # an energy's normalised gradient makes much of the rounding between batches of one and two
+        assert float((found[1.0][0] - found[10.0][0]).abs().max()) <= 1e-5
+
+
 def test_guidance_outside_its_percents_is_exactly_no_guidance(
     host_nodes: ModuleType, pack_nodes: dict[str, Any], scene: Scene
 ) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.support import host_models
+from devtools.paths import SAMPLE_PHOTO
+from tests.support import graphs, host_models
 from tests.support.host_models import Checkpoint
-from tests.support.host_scenes import Core
+from tests.support.host_scenes import PORTRAIT, Core
 
 pytestmark = pytest.mark.usefixtures("inside_the_host")
 
@@ -88,7 +89,7 @@ def test_stock_sampling_with_the_learned_stages_returns_to_the_picture(
     assert bool(torch.isfinite(scaled).all())
 
 
-def test_learning_lowers_the_held_out_loss_and_shows_it_live(
+def test_learning_shows_the_held_out_loss_live(
     core: Core, checkpoints: Callable[[str], Checkpoint], run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learning = core("nodes._host_learning")
@@ -210,13 +211,23 @@ def test_the_models_of_the_host_are_left_as_they_were(
     assert checkpoint.model.get_additional_models() == []
 
 
+def _two_photos() -> Any:
+    """The middles of two sample photos, (2, 64, 64, 3)."""
+    import torch
+
+    photos = [torch.from_numpy(graphs.sample(path)).float() / 255.0 for path in (PORTRAIT, SAMPLE_PHOTO)]
+    middles = [photo[None, : min(photo.shape[:2]), : min(photo.shape[:2])].permute(0, 3, 1, 2) for photo in photos]
+    small = [torch.nn.functional.interpolate(middle, (64, 64), mode="area") for middle in middles]
+    return torch.cat(small).permute(0, 2, 3, 1)
+
+
 @pytest.mark.parametrize("with_clip_vision", [False, True])
 def test_msi_learns_from_a_real_picture(
     core: Core, checkpoints: Callable[[str], Checkpoint], run: Callable[..., Any], with_clip_vision: bool
 ) -> None:
     import torch
 
-    checkpoint = checkpoints("sd1")
+    checkpoint = replace(checkpoints("sd1"), image=_two_photos())
     vision = host_models.tiny_clip_vision() if with_clip_vision else None
     seen: list[Any] = []
     if vision is not None:
@@ -244,7 +255,10 @@ def test_what_does_not_fit_is_told_apart(
     errors = core("faceprivacy_core.errors")
     first = run(sd1)[0]
     types = core("faceprivacy_core.types")
-    one_crop = types.FaceCrops((None,), types.Faces((), 1, 64, 64), size=64)
+    one_crop, small_crops = (
+        types.FaceCrops((None,) * count, types.Faces((), 1, 64, 64), size=size) for count, size in ((1, 64), (2, 32))
+    )
+    other_vae = host_models.autoencoder_kl()
     _, builtin_vae, encoder, _, _ = pack_nodes["FacePrivacy_LoadBuiltinFaceModel"].execute().args
     for options, text in (
         ({"clip": None}, "Expected the CLIP of the checkpoint, got none"),
@@ -261,6 +275,8 @@ def test_what_does_not_fit_is_told_apart(
         ({"image": sd1.image[:, :, :56]}, "Expected square crops with a side that is a multiple of 8"),
         ({"image": None}, "Expected face crops, got nothing"),
         ({"crops": one_crop}, "Expected the placement of 2 crops, got that of 1"),
+        ({"crops": small_crops}, "Expected crops of 32 pixels, as their placement says, got 64"),
+        ({"resume": first, "vae": other_vae}, "Expected an inversion made with the connected model"),
     ):
         with pytest.raises(errors.InputError) as caught:
             run(sd1, **options)

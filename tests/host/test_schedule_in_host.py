@@ -70,7 +70,11 @@ def _wrong_timesteps(scene: Scene, positive: list[Any], schedule: Any, inversion
 @pytest.mark.parametrize("stages", [1, STAGES])
 @pytest.mark.parametrize(
     ("preset", "switch"),
-    [("recover", 400), *(("anonymise", switch) for switch in (1, 2, 100, 333, 400, 401, 599, 700, 998, 999))],
+    [
+        ("recover", 400),
+        *(("anonymise", switch) for switch in (1, 2, 100, 333, 400, 401, 599, 700, 998, 999)),
+        *(("hide", switch) for switch in (1, 400, 600, 800, 999)),
+    ],
 )
 def test_exactly_one_embedding_acts_at_every_noise_level_and_it_is_the_right_one(
     pack_nodes: dict[str, Any], core: Core, scene: Scene, preset: str, switch: int, stages: int
@@ -78,8 +82,18 @@ def test_exactly_one_embedding_acts_at_every_noise_level_and_it_is_the_right_one
     rules = core("faceprivacy_core.embeddings.schedule")
     inversion = _inversion(core, scene, stages)
     positive, _ = pack_nodes[SCHEDULE].execute(preset, switch, inversion).args
-    schedule = rules.anonymise_schedule(switch) if preset == "anonymise" else rules.recover_schedule()
+    presets = {"anonymise": rules.anonymise_schedule, "hide": rules.hide_schedule}
+    schedule = presets[preset](switch) if preset in presets else rules.recover_schedule()
     assert _wrong_timesteps(scene, positive, schedule, inversion, rules.Source.IMAGE) == []
+
+
+@pytest.mark.parametrize(("preset", "switch"), [("anonymise", 400), ("hide", 600)])
+def test_switch_0_is_the_presets_own(pack_nodes: dict[str, Any], core: Core, scene: Scene, preset: str, switch: int) -> None:
+    rules = core("faceprivacy_core.embeddings.schedule")
+    inversion = _inversion(core, scene, STAGES)
+    positive, _ = pack_nodes[SCHEDULE].execute(preset, 0, inversion).args
+    make = rules.anonymise_schedule if preset == "anonymise" else rules.hide_schedule
+    assert _wrong_timesteps(scene, positive, make(switch), inversion, rules.Source.IMAGE) == []
 
 
 @pytest.mark.parametrize("stages", [1, STAGES])
