@@ -250,10 +250,7 @@ class KeyedDecrypt(io.ComfyNode):
                 progress = part_of_progress(index, len(keyed))
                 result = decrypt_faces(picture, key, network, which=which, onto=target, progress=progress)
                 opened.append(result.pixels)
-                numbered = ", ".join(str(number) for number in result.opened)
-                lines.append(
-                    f"picture {index}: {_named(key)} opened {len(result.opened)} of {len(picture.faces)} faces: {numbered}"
-                )
+                lines.append(f"picture {index}: {_named(key)} {result.describe(len(picture.faces))}")
             return io.NodeOutput(to_image(opened), "\n".join(lines))
 
 

@@ -71,4 +71,4 @@ def _decrypt_file(path: Path, args: argparse.Namespace, key: PrivacyKey, load_mo
     result = decrypt_faces(picture, key, load_model() if needs_model else None, which=args.face)
     pixels = np.dstack([result.pixels, stored[..., 3]]) if stored.shape[2] == 4 else result.pixels
     Image.fromarray(pixels).save(args.out / f"{path.stem}.png")
-    return f"{len(result.opened)} of {len(picture.faces)} faces opened"
+    return result.describe(len(picture.faces))

@@ -16,7 +16,7 @@ from .covers import background_on, public_noise
 from .decoder_inversion import invert_decoder
 from .derivation import FaceKey
 from .fill import fill_from_surroundings
-from .header import FaceHeader, RecoveryMode
+from .header import Bind, FaceHeader, RecoveryMode
 from .keys import PrivacyKey
 from .models import KeyedModel
 from .payloads import read_coarse_moments, read_latent, read_moments, restore_pixels
@@ -36,10 +36,20 @@ class DecryptResult:
     Attributes:
         pixels: (H, W, 3) uint8.
         opened: Numbers of the faces that were opened, from 0.
+        unbound: Those of them whose payload is bound to no pixels.
     """
 
     pixels: Picture
     opened: tuple[int, ...]
+    unbound: tuple[int, ...]
+
+    def describe(self, count: int) -> str:
+        """Say how many of a picture's faces were opened, and which of them a change of the picture may have touched."""
+        text = f"opened {len(self.opened)} of {count} faces: {', '.join(map(str, self.opened))}"
+        if not self.unbound:
+            return text
+        numbers = ", ".join(map(str, self.unbound))
+        return f"{text} (not bound to the picture's pixels, so that a change of them goes unnoticed: {numbers})"
 
 
 def decrypt_faces(
@@ -98,7 +108,8 @@ def decrypt_faces(
         crop = recover_crop(picture, number, face_key, payload, model, progress)
         layer = lay_crop(crop, region_of(header), claims[number])
         pixels = paste(pixels, layer, claims[number], soft=False)
-    return DecryptResult(pixels, tuple(payloads))
+    unbound = tuple(number for number in payloads if records[number].header.bind is Bind.NONE)
+    return DecryptResult(pixels, tuple(payloads), unbound)
 
 
 def face_key_of(picture: KeyedPicture, number: int, key: PrivacyKey) -> FaceKey:

@@ -80,7 +80,7 @@ def test_a_released_key_opens_one_face(encrypted: Path, source: Path, tmp_path: 
     assert main([*release, "--key", "bob"]) == 1
     assert main([*release, "--key", "alice"]) == 0
     assert main(["decrypt", str(encrypted), "--out", str(tmp_path), "--key", "carol"]) == 0
-    assert "1 of 2 faces opened" in capsys.readouterr().out
+    assert "opened 1 of 2 faces: 1" in capsys.readouterr().out
     shown, original = pixels(tmp_path / "two.png"), pixels(source)
     assert np.array_equal(shown[:, 256:], original[:, 256:])
     assert not np.array_equal(shown[:, :256], original[:, :256])

@@ -17,6 +17,7 @@ from tests.support.host_models import (
     tiny_sdxl,
     tiny_unet,
     v_prediction,
+    with_faint_output,
     with_lora,
 )
 from tests.support.host_scenes import Core, open_photo
@@ -107,6 +108,21 @@ def test_exact_mode_draws_a_cover_and_opens_bit_by_bit(
     keyed, published, _ = encrypt(mode="exact", model=FAMILIES[family][0](), vae=taesd(), positive=_positive(family))
     assert not torch.equal(published, face[0])
     assert torch.equal(decrypt(keyed), face[0])
+
+
+@pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
+def test_image_mode_returns_on_a_model_whose_steps_can_be_inverted(
+    core: Core, face: Face, encrypt: Callable[..., Any], decrypt: Callable[..., Tensor], family: str
+) -> None:
+    """The VAE's weights are random, so nothing comes back well; it comes back nearer to the original than the cover."""
+    model, vae, positive = with_faint_output(FAMILIES[family][0]()), taesd(), _positive(family)
+    keyed, published, report = encrypt(mode="image", model=model, vae=vae, positive=positive)
+    assert "mode image" in report
+    back, changed = decrypt(keyed, model, vae, positive), (published != face[0]).any(dim=-1)
+    before, after = ((picture - face[0])[changed].pow(2).mean() for picture in (published, back))
+    assert float(after) < float(before)
+    with pytest.raises(core("faceprivacy_core.errors").ModelMismatchError):
+        decrypt(keyed, with_lora(model, 0.5), vae, positive)
 
 
 def test_signflip_runs_on_a_model_of_the_host_and_names_its_model(

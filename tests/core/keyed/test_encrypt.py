@@ -25,10 +25,11 @@ from faceprivacy_core.keyed.header import RecoveryMode
 from faceprivacy_core.keyed.keys import PrivacyKey
 from faceprivacy_core.keyed.layout import lay_out
 from faceprivacy_core.keyed.picture import KeyedPicture
-from faceprivacy_core.keyed.regions import claimed_pixels
+from faceprivacy_core.keyed.regions import claimed_pixels, cut_crop, lay_crop, paste
 from faceprivacy_core.keyed.sealing import unseal
 from faceprivacy_core.masks import MaskSettings, draw_masks
 from faceprivacy_core.metrics.fidelity import compute_psnr
+from faceprivacy_core.pixels import to_tensor
 from faceprivacy_core.types import Face, Faces
 from tests.support.faces import synthetic_face
 from tests.support.keyed import RAW_KEY, MixtureKeyedModel, raw_key
@@ -101,12 +102,44 @@ def test_latent_gives_the_autoencoder_round_trip():
         assert measured > report.cover_psnr + 3
 
 
+def test_latent_pastes_the_decoded_face_within_one_level():
+    faces = faces_of(LEFT)
+    mask = draw_masks(faces, MaskSettings())[:, None]
+    layout = lay_out(KeyedPicture(scene()), faces, mask, MODEL, 64)
+    layer = lay_crop(
+        MODEL.decode(MODEL.encode(cut_crop(to_tensor(scene()), layout.regions[0]))), layout.regions[0], layout.claims[0]
+    )
+    expected = paste(scene(), layer, layout.claims[0], soft=False)
+    recovered = decrypt_faces(reloaded(encrypt().picture), KEY, MODEL).pixels
+    assert int(np.abs(recovered.astype(int) - expected).max()) <= 1
+
+
+def test_a_mask_over_the_whole_picture_is_taken_where_the_crop_reaches_and_refused_where_not():
+    everything, settings = torch.ones(1, 1, HEIGHT, WIDTH), EncryptSettings(EXACT, steps=4)
+    near = faces_of(synthetic_face(WIDTH / 2, HEIGHT / 2, 260))
+    picture = encrypt_faces(KeyedPicture(scene()), near, everything, KEY, MODEL, settings).picture
+    assert owned(picture).all()
+    assert np.array_equal(decrypt_faces(reloaded(picture), KEY).pixels, scene())
+    with pytest.raises(InputError, match="outside every face crop and would stay unprotected"):
+        encrypt_faces(KeyedPicture(scene()), faces_of(LEFT), everything, KEY, MODEL, settings)
+
+
+def test_views_of_arrays_give_what_their_copies_give(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("faceprivacy_core.keyed.encrypt.new_nonce", lambda: b"n" * 16)
+    views = scene(), np.asfortranarray(scene()), np.repeat(scene(), 2, axis=1)[:, ::2]
+    results = [encrypt(onto=KeyedPicture(view)).picture for view in views]
+    assert all(np.array_equal(result.pixels, results[0].pixels) for result in results)
+    assert all(result.faces[0].payload == results[0].faces[0].payload for result in results)
+
+
 def test_image_comes_back_through_eight_bits_with_nothing_sealed_but_two_numbers():
     result = encrypt(steps=40, iterations=20, mode=IMAGE)
     (report,) = result.reports
     assert report.payload_bytes == 16
     assert report.recovered_psnr >= report.bound_psnr - 2.0
     assert report.recovered_psnr > report.cover_psnr + 10
+    recovered = decrypt_faces(reloaded(result.picture), KEY, MODEL).pixels
+    assert compute_psnr(scene(), recovered, owned(result.picture)) == pytest.approx(report.recovered_psnr)
 
 
 @pytest.mark.parametrize("mode", [EXACT, LATENT, IMAGE, SIGNFLIP])
@@ -184,6 +217,7 @@ def test_an_independent_cover_does_not_depend_on_the_face(monkeypatch: pytest.Mo
     (claim,) = first.claims
     solid[claim.rows, claim.columns] = claim.weights == 1.0
     assert np.array_equal(first.pixels[solid], second.pixels[solid])
+    assert first.headers[0].to_bytes() == second.headers[0].to_bytes()
 
 
 @pytest.mark.parametrize("crop_size", [128, 512])
@@ -222,6 +256,14 @@ def test_a_changed_pixel_is_noticed():
                 decrypt_faces(broken, KEY, MODEL)
         else:
             assert decrypt_faces(broken, KEY, MODEL).opened == (0,)
+
+
+def test_a_face_that_is_not_bound_to_its_pixels_is_named():
+    bound, loose = encrypt(LEFT), encrypt(LEFT, bind_pixels=False)
+    assert decrypt_faces(reloaded(bound.picture), KEY, MODEL).unbound == ()
+    opened = decrypt_faces(reloaded(loose.picture), KEY, MODEL)
+    assert opened.unbound == (0,)
+    assert "goes unnoticed: 0" in opened.describe(1)
 
 
 def test_pixels_may_change_when_they_are_not_bound():
