@@ -121,19 +121,20 @@ def test_learning_shows_the_held_out_loss_live(
     assert len(sent[0][0].split("stages: ")[1].split()) == 10
 
 
-@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+@pytest.mark.parametrize(("family", "strategy"), [("sd1", "stage tokens"), ("sdxl", "stage tokens"), ("sd1", "msi")])
 def test_a_cancelled_learning_goes_on_and_ends_at_the_same_result(
     core: Core,
     checkpoints: Callable[[str], Checkpoint],
     run: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     family: str,
+    strategy: str,
 ) -> None:
     import comfy.model_management
     import torch
 
     checkpoint, learning = checkpoints(family), core("nodes._host_learning")
-    expected = run(checkpoint, learn_steps=3)[0]
+    expected = run(checkpoint, learn_steps=3, strategy=strategy)[0]
     seen: list[int] = []
     show = learning.LearningView.__call__
 
@@ -145,12 +146,12 @@ def test_a_cancelled_learning_goes_on_and_ends_at_the_same_result(
 
     monkeypatch.setattr(learning.LearningView, "__call__", cancel_after_the_second)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        run(checkpoint, learn_steps=3)
+        run(checkpoint, learn_steps=3, strategy=strategy)
     assert seen == [1, 2]
-    again = run(checkpoint, learn_steps=3)[0]
+    again = run(checkpoint, learn_steps=3, strategy=strategy)[0]
     assert seen == [1, 2, 3]
     assert torch.equal(again.stages, expected.stages)
-    run(checkpoint, learn_steps=3)
+    run(checkpoint, learn_steps=3, strategy=strategy)
     assert seen == [1, 2, 3, 1, 2, 3]  # a finished learning leaves nothing to go on from
 
 
