@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as nst
 from faceprivacy_core.errors import FormatError, InputError
 from faceprivacy_core.keyed import header as header_module
 from faceprivacy_core.keyed.derivation import KdfParameters
-from faceprivacy_core.keyed.header import MAX_HEADER_BYTES, Bind, Cover, FaceHeader, RecoveryMode
+from faceprivacy_core.keyed.header import MAX_COORDINATE, MAX_HEADER_BYTES, Bind, Cover, FaceHeader, RecoveryMode
 
 KDF = KdfParameters(b"\x07" * 16, 2**14)
 
@@ -56,7 +56,7 @@ headers = st.builds(
     width=st.integers(1, 2**16),
     height=st.integers(1, 2**16),
     crop_size=st.integers(8, 512).map(lambda cells: 8 * cells),
-    crop_to_image=st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 6),
+    crop_to_image=st.tuples(*[st.floats(-MAX_COORDINATE, MAX_COORDINATE)] * 6),
     cells=nst.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))).filter(np.any),
     model=st.sampled_from(["", "0123456789abcdef" * 2]),
     condition=st.sampled_from(["", "f" * 32]),
@@ -102,7 +102,8 @@ OUT_OF_RANGE: list[dict[str, Any]] = [
     {"version": 0}, {"version": 2}, {"version": True}, {"nonce": bytes(15)}, {"nonce": bytes(17)}, {"nonce": "0" * 16},
     {"width": 0}, {"width": 2**16 + 1}, {"height": -1}, {"height": 1.0}, {"width": True}, {"width": np.int64(5)},
     {"crop_size": 56}, {"crop_size": 4104}, {"crop_size": 100}, {"crop_to_image": (1.0,) * 5},
-    {"crop_to_image": (1.0,) * 7}, {"crop_to_image": (math.nan,) * 6}, {"crop_to_image": (math.inf,) * 6},
+    {"crop_to_image": (1.0,) * 7}, {"crop_to_image": (2.0**25,) * 6},
+    {"crop_to_image": (math.nan,) * 6}, {"crop_to_image": (math.inf,) * 6},
     {"cells": np.zeros((4, 4), dtype=bool)}, {"cells": np.ones((4, 4), dtype=np.uint8)}, {"cells": np.ones(4, dtype=bool)},
     {"cells": np.ones((513, 1), dtype=bool)}, {"cells": np.ones((0, 4), dtype=bool)}, {"cells": [[True]]},
     {"model": "f" * 31}, {"model": "F" * 32}, {"model": None}, {"condition": "g" * 32}, {"condition": "f" * 32 + "\n"},
