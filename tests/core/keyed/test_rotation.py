@@ -27,6 +27,8 @@ def test_it_is_undone_exactly(size: int, rounds: int):
     rotated = rotation.apply(vector)
     assert np.abs(rotation.invert(rotated) - vector).max() <= 1e-12
     assert np.abs(rotation.invert(rotated.astype(np.float32).astype(np.float64)) - vector).max() <= 5e-6
+    single = vector.astype(np.float32)
+    assert np.array_equal(rotation.invert(rotation.apply(single.astype(np.float64))).astype(np.float32), single)
     assert np.linalg.norm(rotated) == pytest.approx(np.linalg.norm(vector), rel=1e-12)
 
 

@@ -96,10 +96,10 @@ def test_an_independent_cover_depends_on_key_nonce_and_surroundings_alone(model:
 
 
 def test_covers_of_a_batch_are_those_drawn_alone(model: MixtureKeyedModel):
-    surroundings = torch.cat([background_of(model, model.draw_crop(seed)).latent for seed in (1, 2)])
-    keys, nonces = [KEY, OTHER], [b"1" * 16, b"2" * 16]
-    batch = draw_independent(model, surroundings, CELLS.repeat(2, 1, 1, 1), keys, nonces, 10)
-    for index in range(2):
+    surroundings = torch.cat([background_of(model, model.draw_crop(seed)).latent for seed in (1, 2, 3)])
+    keys, nonces = [KEY, OTHER, KEY], [bytes([number] * 16) for number in (1, 2, 3)]
+    batch = draw_independent(model, surroundings, CELLS.repeat(3, 1, 1, 1), keys, nonces, 10)
+    for index in range(3):
         part = slice(index, index + 1)
         alone = draw_independent(model, surroundings[part], CELLS, keys[part], nonces[part], 10)
         torch.testing.assert_close(batch[part], alone, rtol=0, atol=1e-4)
