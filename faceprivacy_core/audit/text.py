@@ -15,6 +15,7 @@ from .workflows import Node, audit_nodes, link_origins, read_node
 MAX_TEXT_BYTES = 16 * 2**20
 """Longest text parsed as JSON or XMP; compressed PNG text ends at Pillow's own 1 MiB a chunk."""
 USER_FOLDER = re.compile(r"(?:/home/|/Users/|/root/|[A-Za-z]:[\\/]+Users[\\/])")
+"""Where users have their files: the audit looks for such paths, because they carry names of people."""
 
 
 def capped(text: Any) -> Any:

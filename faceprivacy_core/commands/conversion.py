@@ -5,7 +5,7 @@ Pickles are read through allow-lists that can build tensors and containers, noth
 
 from __future__ import annotations
 
-import pickle
+import pickle  # for `_ModuleUnpickler`, which runs no code and builds tensors and containers alone
 import types
 import warnings
 from collections import OrderedDict

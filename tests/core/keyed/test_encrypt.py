@@ -20,57 +20,34 @@ from faceprivacy_core.errors import (
 )
 from faceprivacy_core.keyed.container import KeyedFaceRecord
 from faceprivacy_core.keyed.decrypt import decrypt_faces
-from faceprivacy_core.keyed.encrypt import EncryptResult, EncryptSettings, encrypt_faces
+from faceprivacy_core.keyed.encrypt import EncryptSettings, encrypt_faces
 from faceprivacy_core.keyed.header import RecoveryMode
 from faceprivacy_core.keyed.keys import PrivacyKey
-from faceprivacy_core.keyed.layout import lay_out
 from faceprivacy_core.keyed.picture import KeyedPicture
-from faceprivacy_core.keyed.regions import claimed_pixels, cut_crop, lay_crop, paste
 from faceprivacy_core.keyed.sealing import unseal
 from faceprivacy_core.masks import MaskSettings, draw_masks
 from faceprivacy_core.metrics.fidelity import compute_psnr
-from faceprivacy_core.pixels import to_tensor
-from faceprivacy_core.types import Face, Faces
+from faceprivacy_core.types import Face
+from tests.core.keyed.scenes import (
+    EXACT,
+    HEIGHT,
+    IMAGE,
+    KEY,
+    LATENT,
+    LEFT,
+    MODEL,
+    OTHER,
+    RIGHT,
+    SIGNFLIP,
+    WIDTH,
+    encrypt,
+    faces_of,
+    owned,
+    reloaded,
+    scene,
+)
 from tests.support.faces import synthetic_face
-from tests.support.keyed import RAW_KEY, MixtureKeyedModel, raw_key
-
-HEIGHT, WIDTH = 133, 211  # no multiple of 8
-MODEL = MixtureKeyedModel(variance=0.05, temperature=1000.0)
-KEY, OTHER = raw_key(), raw_key(1)
-EXACT, LATENT, IMAGE, SIGNFLIP = (RecoveryMode(mode) for mode in ("exact", "latent", "image", "signflip"))
-LEFT = synthetic_face(60, 66, 80)
-RIGHT = synthetic_face(150, 60, 76, angle_deg=12)
-
-
-def scene() -> np.ndarray:
-    """Draw a picture with detail at every scale."""
-    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
-    noise = np.random.default_rng(0).normal(0, 4, (HEIGHT, WIDTH, 3))
-    smooth = np.stack([90 + 60 * np.sin(x / 23), 120 + 50 * np.cos(y / 19), 100 + 40 * np.sin((x + y) / 31)], -1)
-    return np.clip(smooth + noise, 0, 255).astype(np.uint8)
-
-
-def faces_of(*items: Face) -> Faces:
-    return Faces(items, 1, HEIGHT, WIDTH)
-
-
-def encrypt(*items: Face, key: PrivacyKey = KEY, onto: KeyedPicture | None = None, **settings: object) -> EncryptResult:
-    """Encrypt faces of the scene, or of a picture that is keyed already, fast."""
-    settings = {"mode": LATENT, "steps": 8} | settings
-    faces = faces_of(*(items or (LEFT,)))
-    mask = draw_masks(faces, MaskSettings())[:, None]
-    return encrypt_faces(onto or KeyedPicture(scene()), faces, mask, key, MODEL, EncryptSettings(**settings))
-
-
-def reloaded(picture: KeyedPicture) -> KeyedPicture:
-    """Send a keyed picture through its bytes."""
-    return KeyedPicture.from_container(picture.pixels.copy(), picture.container())
-
-
-def owned(picture: KeyedPicture, *numbers: int) -> np.ndarray:
-    claims = picture.claims
-    chosen = [claims[number] for number in (numbers or range(len(claims)))]
-    return claimed_pixels(chosen, HEIGHT, WIDTH)
+from tests.support.keyed import RAW_KEY, MixtureKeyedModel
 
 
 @pytest.mark.parametrize("mode", [EXACT, LATENT, IMAGE, SIGNFLIP])
@@ -100,36 +77,6 @@ def test_latent_gives_the_autoencoder_round_trip():
         assert measured == pytest.approx(report.recovered_psnr)
         assert measured >= report.bound_psnr - 0.5
         assert measured > report.cover_psnr + 3
-
-
-def test_latent_pastes_the_decoded_face_within_one_level():
-    faces = faces_of(LEFT)
-    mask = draw_masks(faces, MaskSettings())[:, None]
-    layout = lay_out(KeyedPicture(scene()), faces, mask, MODEL, 64)
-    layer = lay_crop(
-        MODEL.decode(MODEL.encode(cut_crop(to_tensor(scene()), layout.regions[0]))), layout.regions[0], layout.claims[0]
-    )
-    expected = paste(scene(), layer, layout.claims[0], soft=False)
-    recovered = decrypt_faces(reloaded(encrypt().picture), KEY, MODEL).pixels
-    assert int(np.abs(recovered.astype(int) - expected).max()) <= 1
-
-
-def test_a_mask_over_the_whole_picture_is_taken_where_the_crop_reaches_and_refused_where_not():
-    everything, settings = torch.ones(1, 1, HEIGHT, WIDTH), EncryptSettings(EXACT, steps=4)
-    near = faces_of(synthetic_face(WIDTH / 2, HEIGHT / 2, 260))
-    picture = encrypt_faces(KeyedPicture(scene()), near, everything, KEY, MODEL, settings).picture
-    assert owned(picture).all()
-    assert np.array_equal(decrypt_faces(reloaded(picture), KEY).pixels, scene())
-    with pytest.raises(InputError, match="outside every face crop and would stay unprotected"):
-        encrypt_faces(KeyedPicture(scene()), faces_of(LEFT), everything, KEY, MODEL, settings)
-
-
-def test_views_of_arrays_give_what_their_copies_give(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("faceprivacy_core.keyed.encrypt.new_nonce", lambda: b"n" * 16)
-    views = scene(), np.asfortranarray(scene()), np.repeat(scene(), 2, axis=1)[:, ::2]
-    results = [encrypt(onto=KeyedPicture(view)).picture for view in views]
-    assert all(np.array_equal(result.pixels, results[0].pixels) for result in results)
-    assert all(result.faces[0].payload == results[0].faces[0].payload for result in results)
 
 
 def test_image_comes_back_through_eight_bits_with_nothing_sealed_but_two_numbers():
@@ -218,21 +165,6 @@ def test_an_independent_cover_does_not_depend_on_the_face(monkeypatch: pytest.Mo
     solid[claim.rows, claim.columns] = claim.weights == 1.0
     assert np.array_equal(first.pixels[solid], second.pixels[solid])
     assert first.headers[0].to_bytes() == second.headers[0].to_bytes()
-
-
-@pytest.mark.parametrize("crop_size", [128, 512])
-def test_what_the_mask_hides_is_replaced(crop_size: int):
-    """Cells are coarse and their rim is soft: what lies inside the mask must not show through."""
-    faces = faces_of(LEFT, RIGHT)
-    mask = draw_masks(faces, MaskSettings(grow=2.0))[:, None]
-    layout = lay_out(KeyedPicture(scene()), faces, mask, None, crop_size)
-    replaced = np.zeros((HEIGHT, WIDTH))
-    for claim in layout.claims:
-        replaced[claim.rows, claim.columns] = np.maximum(replaced[claim.rows, claim.columns], claim.weights)
-    hidden = mask[0, 0].numpy()
-    assert (replaced[hidden > 0.5] == 1.0).mean() > 0.99
-    assert (replaced[hidden > 0.5] > 0.0).all()
-    assert (replaced[hidden > 0.99] == 1.0).all()
 
 
 def test_nonces_and_covers_are_new_every_time():
