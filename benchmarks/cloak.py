@@ -60,13 +60,14 @@ READ_OFF_PROTECT = ("robust", "grid")
 CHUNK = 8
 """Pictures for each process of `released`; loading takes as long as about one of them."""
 
-DEPTHS = (3, 5, 7)
+DEPTHS = (1, 3, 5, 7)
 SWEEPS = {
     "attack": (RELEASED, "weights.attack", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)),
-    "fidelity": (CloakSettings(), "fidelity", (26.0, 28.0, 30.0, 32.0, 34.0, 36.0)),
+    "fidelity": (CloakSettings(), "fidelity", (28.0, 30.0, 31.0, 32.0, 34.0, 36.0)),
+    "perceptual": (CloakSettings(), "weights.perceptual", (0.0, 2.0, 5.0, 10.0, 20.0)),
 }
 """Which settings, which of their numbers, and its values beside the default: attack against a structure weight of 1
-as released, and our limit of the change in decibels."""
+as released, our limit of the change in decibels, and the weight of the perceptual distance."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,9 @@ def measure(bench: Bench, scene: Scene, task: str, variant: Variant) -> tuple[Ro
     attacked = [recognizer for recognizer in bench.recognizers if recognizer.name in variant.seen]
     wall, processor = time.perf_counter(), time.process_time()
     try:
-        result = cloak_faces(scene.image, scene.faces, bench.model, attacked, variant.settings)
+        result = cloak_faces(
+            scene.image, scene.faces, bench.model, attacked, variant.settings, perceptual=bench.judge.perceptual
+        )
     except FacePrivacyError as error:
         return {"refused": str(error)}, None
     seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - processor}

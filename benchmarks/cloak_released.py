@@ -30,6 +30,7 @@ from faceprivacy_core.cloak import CloakSettings, cloak_faces
 from faceprivacy_core.diffusion.schedules import ve_to_vp, vp_to_ve
 from faceprivacy_core.faces.detect import load_detector
 from faceprivacy_core.faces.recognizers import DEFAULT_SURROGATES, load_ensemble
+from faceprivacy_core.metrics.perceptual import PerceptualDistance, load_perceptual
 from faceprivacy_core.protocols import FaceRecognizer
 
 GRID = range(1, 1000, 50)
@@ -157,9 +158,12 @@ def _twice(model: FaceModel) -> Callable[[Tensor, float, Tensor], Tensor]:
     return lambda x, sigma, cond: model.denoiser(torch.cat([x, x]), sigma, cond)[: len(x)]
 
 
-def cloak_as_ours(scene: Scene, model: FaceModel, recognizers: Sequence[FaceRecognizer], iterations: int | None) -> Tensor:
+def cloak_as_ours(
+    scene: Scene, model: FaceModel, recognizers: Sequence[FaceRecognizer], perceptual: PerceptualDistance, few: int | None
+) -> Tensor:
     """Cloak with the defaults."""
-    return cloak_faces(scene.image, scene.faces, model, recognizers, our_settings(iterations)).images
+    settings = our_settings(few)
+    return cloak_faces(scene.image, scene.faces, model, recognizers, settings, perceptual=perceptual).images
 
 
 def our_settings(iterations: int | None = None, settings: CloakSettings | None = None) -> CloakSettings:
@@ -193,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     imports = resident_mib()
     detector, model, recognizers = load_detector(), load_face_model(), load_ensemble(DEFAULT_SURROGATES)
+    perceptual = load_perceptual()
     scenes = [crop_scene(open_scene(path, detector), model.resolution) for path in options.pictures]
     other = crop_scene(open_scene(options.target, detector), model.resolution)
     with torch.no_grad():
@@ -209,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )  # fmt: skip
             images = {"image": done.published, "decoded": done.decoded, "reference": done.reference}
         else:
-            images = {"image": cloak_as_ours(scene, model, recognizers, options.iterations)}
+            images = {"image": cloak_as_ours(scene, model, recognizers, perceptual, options.iterations)}
         seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - processor}
         rows.append({**images, **seconds, **memory, "peak_mib": peak_mib(), "threads": torch.get_num_threads()})
     torch.save(rows, options.out)

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from ..faceprivacy_core.adversarial.attack import AttackSettings
 from ..faceprivacy_core.adversarial.goals import check_acknowledged
+from ..faceprivacy_core.adversarial.levels import GRID_SIGMAS
 from ..faceprivacy_core.adversarial.objective import Weights
 from ..faceprivacy_core.adversarial.purifier import Purifier
 from ..faceprivacy_core.adversarial.reverse import ALIGNED, RELEASED
-from ..faceprivacy_core.adversarial.settings import MAX_FIDELITY
+from ..faceprivacy_core.adversarial.settings import DEFAULT_DEPTH, MAX_FIDELITY
 from ..faceprivacy_core.adversarial.sight import Identities, see_target, thresholds
 from ..faceprivacy_core.adversarial.transforms import TransformSettings
 from ..faceprivacy_core.adversarial.unconditional import EmptyCondition, EmptySettings
@@ -72,7 +73,8 @@ class AdversarialLatent(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "learning_rate", default=DEFAULTS.attack.learning_rate, min=0.001, max=1.0, step=0.001, round=False,
-                    tooltip="Step of an update in the latent. Higher protects sooner and changes more.",
+                    tooltip="Step of an update in the latent. With a fidelity limit it says how fast the change turns, not how "
+                    "large it is; without a limit take 0.01 to 0.1.",
                 ),
                 io.Float.Input(
                     "attack_weight", default=DEFAULT_WEIGHTS.attack, min=0.001, max=100.0, step=0.001, round=False,
@@ -156,6 +158,11 @@ class AdversarialLatent(io.ComfyNode):
                     tooltip="I have the consent of the person in the target picture, and will not use the result to "
                     "deceive. Without it a target is refused.",
                 ),
+                io.Int.Input(
+                    "depth", default=DEFAULT_DEPTH, min=1, max=len(GRID_SIGMAS), optional=True, advanced=True,
+                    tooltip="How many noise levels the latent is taken up before it is attacked; the paper takes 3. Deeper is "
+                    "slower and did not protect better.",
+                ),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The cloaked pictures; outside the region every pixel is the original's."),
@@ -184,7 +191,7 @@ class AdversarialLatent(io.ComfyNode):
         learned_empty: bool, schedule: str, region: str, grow: float, feather: float, memory: str, seed: int,
         require_protection: bool, keep_best_on_cancel: bool, attempts: int = DEFAULTS.attempts,
         fidelity: float = DEFAULTS.fidelity or 0.0, perceptual_weight: float = DEFAULT_WEIGHTS.perceptual,
-        target: io.Image.Type | None = None, target_consents: bool = False,
+        target: io.Image.Type | None = None, target_consents: bool = False, depth: int = DEFAULT_DEPTH,
     ) -> io.NodeOutput:  # fmt: skip
         if len(faces) == 0:
             raise NoFaceError("Expected at least one face to cloak, got none. Check the Face Mask settings.")
@@ -195,6 +202,7 @@ class AdversarialLatent(io.ComfyNode):
             check_acknowledged(target_consents)
             whom = find_target(recognizers, target)
         settings = CloakSettings(
+            levels=GRID_SIGMAS[:depth],
             shift=SCHEDULES[schedule],
             empty=EmptySettings(EmptyCondition.LEARNED if learned_empty else EmptyCondition.FIXED),
             attack=AttackSettings(iterations, learning_rate),

@@ -139,8 +139,12 @@ def attack_latents(
     Raises:
         NumericalError: A gradient is not finite, or is 0 everywhere although the goal is not reached.
 
+    Where the objective has a budget, every latent is drawn back to where its change of the picture
+    about uses the budget up, before it is updated and before it is kept. Without that the latent
+    would run away while the picture stays, and every further update would turn it less.
+
     Source: arXiv 2503.10350; AdamW, last iterate.
-    Deviations: no weight decay; best iterate; a face stops when it is protected.
+    Deviations: no weight decay; best iterate; a face stops when it is protected; drawn back to the budget.
     Laws: test_the_latent_stays_within_the_trust_region, test_a_batch_equals_its_faces_alone.
     """
     with torch.inference_mode(False), torch.enable_grad():
@@ -188,7 +192,7 @@ class _Search:
             if iteration == total or not going:
                 return
             active = [active[row] for row in going]
-            self._update(outcome.total[going].sum(), outcome.is_reached[going], active)
+            self._update(outcome, going, active)
 
     def result(self, cancelled: bool) -> AttackResult:
         count, device = len(self.best), self.best_residuals.device
@@ -215,7 +219,7 @@ class _Search:
                 self.reached_at[face] = iteration
             if key < self.best_keys[face]:
                 self.best_keys[face], self.best_iterations[face] = key, iteration
-                self.best[face] = self.parameters[face].detach().clone()
+                self.best[face] = self._drawn_back(face, outcome.shares[row])
                 self.best_residuals[face] = outcome.residuals[row].detach()
         noted = {}
         for name in COLUMNS:
@@ -236,13 +240,20 @@ class _Search:
         at = self.reached_at[face]
         return at is not None and iteration - at >= self.settings.settle
 
-    def _update(self, total: Tensor, reached: Tensor, active: list[int]) -> None:
-        parameters = [self.parameters[face] for face in active]
-        gradients = torch.autograd.grad(LOSS_SCALE * total, parameters)
-        for face, gradient, is_reached in zip(active, gradients, reached.tolist(), strict=True):
-            _check_gradient(gradient, face, is_reached)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+    def _drawn_back(self, face: int, share: Tensor) -> Tensor:
+        """Return the latent of a face with only a share of its distance from the reference."""
+        still = self.objective.reference[face : face + 1].to(self.parameters[face])
+        return torch.lerp(still, self.parameters[face].detach(), share.to(still))
+
+    def _update(self, outcome: Outcome, rows: list[int], faces: list[int]) -> None:
+        """Take one step for the faces of some rows of an outcome."""
+        parameters = [self.parameters[face] for face in faces]
+        gradients = torch.autograd.grad(LOSS_SCALE * outcome.total[rows].sum(), parameters)
+        for row, face, gradient in zip(rows, faces, gradients, strict=True):
+            _check_gradient(gradient, face, bool(outcome.is_reached[row]))
+            self.parameters[face].grad = gradient
+            with torch.no_grad():
+                self.parameters[face].copy_(self._drawn_back(face, outcome.shares[row]))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

@@ -14,8 +14,11 @@ from ..diffusion.schedules import NoiseSchedule
 from ..errors import InputError, NumericalError
 from ..protocols import Denoiser
 
-DEFAULT_SIGMAS = (0.228, 0.346, 0.458)
-"""Levels of timesteps 51, 101 and 151 of 1000, the first ones of the released 20-step grid."""
+GRID_SIGMAS = (0.228, 0.346, 0.458, 0.574, 0.698, 0.836, 0.990)
+"""Levels of timesteps 51, 101, ... of 1000, the first ones of the released 20-step grid."""
+
+PUBLISHED_DEPTH = 3
+"""How many of them the paper attacks."""
 
 CLEAN_TIMESTEP = 1
 """Level of the clean latent: the released grid begins here, where noise is 4 % of the signal."""
@@ -55,7 +58,7 @@ class Levels:
         return self.final if k == -1 else self.sigmas[k]
 
 
-def choose_levels(schedule: NoiseSchedule, sigmas: Sequence[float] = DEFAULT_SIGMAS) -> Levels:
+def choose_levels(schedule: NoiseSchedule, sigmas: Sequence[float] = GRID_SIGMAS[:PUBLISHED_DEPTH]) -> Levels:
     """Take the levels a model was trained on that are nearest to the wanted ones.
 
     Levels, not step numbers, so that every model is attacked equally deep.
@@ -69,7 +72,7 @@ def choose_levels(schedule: NoiseSchedule, sigmas: Sequence[float] = DEFAULT_SIG
     """
     wanted = torch.as_tensor(list(sigmas), dtype=torch.float64)
     if len(wanted) == 0 or not bool(torch.isfinite(wanted).all()) or not bool((wanted > 0).all()):
-        raise InputError(f"Expected one or more noise levels above 0, such as {DEFAULT_SIGMAS}, got {tuple(sigmas)}.")
+        raise InputError(f"Expected one or more noise levels above 0, such as {GRID_SIGMAS}, got {tuple(sigmas)}.")
     found = schedule.sigmas[schedule.timestep(wanted).to(schedule.sigmas.device)].cpu()
     if bool(((found / wanted - 1.0).abs() > TOLERANCE).any()):
         low, high = float(schedule.sigmas[0]), float(schedule.sigmas[-1])

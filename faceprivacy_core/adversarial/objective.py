@@ -82,6 +82,7 @@ class Outcome:
         similarities: (n, M) of the plain picture, as the goal counts them.
         is_reached: (n,) whether the plain picture and its changed copies all reach the goal.
         residuals: (n, 3, V, V) decoded attacked minus decoded reference, within the budget, before the mask.
+        shares: (n,) factor that brought the change within the budget, above 0; 1 where it was not too large.
     """
 
     total: Tensor
@@ -91,6 +92,7 @@ class Outcome:
     similarities: Tensor
     is_reached: Tensor
     residuals: Tensor
+    shares: Tensor
 
 
 class Objective:
@@ -110,7 +112,7 @@ class Objective:
         weights: Of the parts of the loss.
         transforms: Changes to survive, on copies that make the attack loss; None is the plain picture only.
         perceptual: Needed when its weight is above 0.
-        budget: Largest mean squared change of a crop, values in [0, 1]; see `within_budget`. None is no limit.
+        budget: Largest mean squared change of a crop, values in [0, 1]; see `budget_shares`. None is no limit.
         colour: Share of the change of colour that is taken, in [0, 1]; see `weaken_colour`.
         shift: See `reverse_step`.
         truncated: Differentiate as if the predicted noise did not depend on the latent. The structure
@@ -186,8 +188,8 @@ class Objective:
         clean, structure = self.run(latents, faces)
         originals, mask = scene.originals[faces], scene.mask[faces]
         residuals = self.residuals(clean, faces)
-        if self.budget is not None:
-            residuals = within_budget(residuals, mask, self.budget)
+        shares = budget_shares(residuals, mask, self.budget)
+        residuals = residuals * shares.view(-1, 1, 1, 1)
         changed = (originals + mask * residuals).clamp(0.0, 1.0)
         attack, seen = self._attack(changed, faces, number)
         reached = torch.stack([goal.is_reached(vectors, faces) for vectors in seen]).all(dim=0)
@@ -197,7 +199,8 @@ class Objective:
             distance = self.perceptual.compute_differentiable
             looks = differentiated_now(lambda image: distance(image, originals, mask).to(image), changed)
             total = total + self.weights.perceptual * looks
-        return Outcome(total, attack, structure, change, goal.similarities(seen[0], faces), reached, residuals)
+        similarities = goal.similarities(seen[0], faces)
+        return Outcome(total, attack, structure, change, similarities, reached, residuals, shares.detach())
 
     def _attack(self, changed: Tensor, faces: Tensor, number: int) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """Show recognisers the picture, then its copies; return the loss (n,) and what they take each for.
@@ -293,23 +296,24 @@ def weaken_colour(residuals: Tensor, colour: float) -> Tensor:
     return luma + colour * (residuals - luma)
 
 
-def within_budget(residuals: Tensor, mask: Tensor, budget: float) -> Tensor:
-    """Make changes of pictures smaller that are too large.
+def budget_shares(residuals: Tensor, mask: Tensor, budget: float | None) -> Tensor:
+    """Say how much of changes of pictures may be taken.
 
-    A change that would be larger is scaled down as a whole, so the search goes along the sphere of
+    A change that is too large is scaled down as a whole, so the search goes along the sphere of
     all changes that use the budget up, rather than weighing change against attack.
 
     Args:
         residuals: (n, 3, V, V), before the mask.
         mask: (n, 1, V, V) in [0, 1], how much of them is taken.
-        budget: Largest mean square of what is taken, over the whole crop.
+        budget: Largest mean square of what is taken, over the whole crop; None is no limit.
 
     Returns:
-        (n, 3, V, V), each times a factor of at most 1.
+        (n,) factors in (0, 1]; gradients pass.
     """
+    if budget is None:
+        return residuals.new_ones(len(residuals))
     square = (mask * residuals).pow(2).flatten(1).mean(dim=1)
-    factor = (budget / square.clamp(min=budget)).sqrt()
-    return residuals * factor.view(-1, 1, 1, 1)
+    return (budget / square.clamp(min=budget)).sqrt()
 
 
 def _mean_under(mask: Tensor, values: Tensor) -> Tensor:

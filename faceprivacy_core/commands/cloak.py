@@ -19,7 +19,7 @@ def add_parser(commands: Any) -> None:
         "recognisers it was protected against is not written.",
     )
     add_file_options(parser)
-    parser.add_argument("--iterations", type=int, default=50, help="updates of every face (default: %(default)s)")
+    parser.add_argument("--iterations", type=int, default=20, help="updates of every face (default: %(default)s)")
     parser.add_argument(
         "--fidelity", type=float, default=32.0, help="least likeness of the face to the original, dB (default: %(default)s)"
     )
@@ -45,5 +45,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     return protect_files(
         args,
-        lambda images, faces, tools, progress: cloak_faces(images, faces, tools.model, tools.seen, settings, progress=progress),
+        lambda images, faces, tools, progress: cloak_faces(
+            images, faces, tools.model, tools.seen, settings, perceptual=tools.perceptual, progress=progress
+        ),
     )

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from benchmarks import cloak, cloak_ablation, cloak_released, cloak_report, cloak_rows
 from benchmarks.cloak_scenes import CHANGES, Scene, crop_scene
+from faceprivacy_core.adversarial.levels import GRID_SIGMAS
+from faceprivacy_core.adversarial.objective import Weights
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.cloak import CloakSettings, cloak_faces
 from faceprivacy_core.images import crop_faces, place_crop
@@ -102,7 +104,8 @@ def test_without_an_attack_the_released_algorithm_gives_its_reconstruction(scene
 
 
 def test_the_gain_starts_where_the_attack_did(scene: Scene, model: FaceModel):
-    settings = cloak_released.our_settings(0)
+    three = CloakSettings(levels=GRID_SIGMAS[:3], weights=Weights(1.0, 0.0))
+    settings = cloak_released.our_settings(0, three)
     result = cloak_faces(scene.image, scene.faces, model, [ProjectionRecognizer()], settings)
     trajectory = cloak_ablation.invert_face(scene, model, result)
     torch.testing.assert_close(trajectory[-1], result.latents, rtol=0, atol=1e-4)

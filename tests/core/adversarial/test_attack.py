@@ -192,3 +192,24 @@ def test_the_inversion_starts_from_the_deepest_level():
     with objective(1, purifier=purifier) as of:
         path = invert_to_levels(purifier.model, purifier.encode(of.scene.originals), LEVELS, purifier.empty)
         assert torch.equal(of.reference, path[-1])
+
+
+def test_a_latent_that_changes_too_much_is_drawn_back_to_the_budget():
+    goal, many = Dodge(sources(scene(2)), THRESHOLDS, margin=1.0), replace(STEPS, iterations=15, learning_rate=0.5)
+    found = {}
+    for budget in (None, 1e-4):
+        with objective(2, goal=goal, budget=budget) as of:
+            result = attack_latents(of, many)
+            changes = of(result.latents, torch.arange(2))
+            found[budget] = result, changes
+            assert bool((changes.shares > 0.5).all()), "about at the budget, not far beyond it"
+    far, near = ((result.latents - of.reference).abs().amax() for result, _ in found.values())
+    assert float(near) < float(far) / 3
+    within = (of.scene.mask * found[1e-4][0].residuals).pow(2).flatten(1).mean(dim=1)
+    assert bool((within <= 1e-4 * (1 + 1e-5)).all())
+
+
+def test_within_the_budget_nothing_is_drawn_back():
+    goal = Dodge(sources(scene(2)), THRESHOLDS, margin=1.0)
+    free, limited = (attack(2, goal=goal, budget=budget) for budget in (None, 1e6))
+    assert torch.equal(free.latents, limited.latents)

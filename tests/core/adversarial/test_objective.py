@@ -5,7 +5,7 @@ import torch
 
 from faceprivacy_core.adversarial.agreement import truncated_agreement
 from faceprivacy_core.adversarial.levels import predict_noise
-from faceprivacy_core.adversarial.objective import Objective, Weights, within_budget
+from faceprivacy_core.adversarial.objective import Objective, Weights, budget_shares
 from faceprivacy_core.adversarial.purifier import Purifier
 from faceprivacy_core.adversarial.structure import structure_distance
 from faceprivacy_core.adversarial.transforms import Change, TransformSettings, transform_copy
@@ -197,10 +197,11 @@ def test_a_budget_scales_every_change_that_is_too_large_by_itself():
     generator = torch.Generator().manual_seed(4)
     residuals = torch.randn(2, 3, 8, 8, generator=generator) * torch.tensor([0.1, 0.001]).view(2, 1, 1, 1)
     mask = torch.rand(2, 1, 8, 8, generator=generator)
-    within = within_budget(residuals, mask, 1e-4)
-    assert torch.equal(within[1], residuals[1])
+    shares = budget_shares(residuals, mask, 1e-4)
+    within = residuals * shares.view(-1, 1, 1, 1)
+    assert shares[1] == 1.0
     assert float((mask * within)[0].pow(2).mean()) == pytest.approx(1e-4, rel=1e-5)
-    torch.testing.assert_close(within[0] / within[0].norm(), residuals[0] / residuals[0].norm())
+    assert torch.equal(budget_shares(residuals, mask, None), torch.ones(2))
 
 
 def test_recognisers_see_what_the_budget_leaves():
