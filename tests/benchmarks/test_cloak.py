@@ -188,7 +188,8 @@ def test_the_sweep_holds_the_released_setting_and_the_default():
     bench = cloak.Bench(SimpleNamespace(out=None, iterations=None))
     variants = list(cloak.sweep_variants(bench, None))
     marked = [(dict(v.labels)["sweep"], dict(v.labels)["value"]) for v in variants if dict(v.labels)["is_default"]]
-    assert marked == [("attack", 0.003), ("fidelity", CloakSettings().fidelity)]
+    ours = CloakSettings()
+    assert marked == [("attack", 0.003), ("fidelity", ours.fidelity), ("perceptual", ours.weights.perceptual)]
     assert [v.settings.weights.attack for v in variants[:2]] == [0.001, 0.003]
     assert not any(v.settings.require_protection for v in variants)
 

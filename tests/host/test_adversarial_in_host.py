@@ -73,7 +73,7 @@ def run(pack_nodes: dict[str, Any], core: Core, image: Any) -> Callable[..., Any
         given = graphs.widget_defaults(node) | {
             "model": parts.model, "vae": parts.vae, "positive": parts.positive, "size": parts.size, "image": image,
             "faces": types.Faces(faces, 2, HEIGHT, WIDTH), "recognizers": (ProjectionRecognizer("a"),), "iterations": 2,
-            "robust": False, "require_protection": False, "attempts": 1,
+            "robust": False, "require_protection": False, "attempts": 1, "perceptual_weight": 0.0, "depth": 3,
         }  # fmt: skip
         return node.execute(**{**given, **options}).args
 
@@ -165,6 +165,13 @@ def test_a_stock_sampler_ends_where_the_way_down_of_the_core_ends(
     assert float((x - result.latents).abs().max()) > 0.05
     torch.testing.assert_close(finished, x, rtol=0, atol=1e-3)
     assert len(conditioning) == (3 if learned else 1)
+
+
+@pytest.mark.parametrize("depth", [1, 7])
+def test_depth_says_how_many_levels_the_latent_is_taken_up(run: Callable[..., Any], tiny: Parts, depth: int) -> None:
+    sigmas = run(tiny, depth=depth, iterations=0)[3]
+    assert len(sigmas) == depth + 1
+    assert float(sigmas[0]) == pytest.approx(0.228 if depth == 1 else 0.990, rel=0.01)
 
 
 def test_the_recorder_sees_every_map_and_restores(core: Core, tiny: Parts) -> None:
