@@ -88,8 +88,9 @@ def cloak_faces(
     progress: Progress | None = None,
 ) -> CloakResult:
     """Cloak every given face with the built-in model; see `cloak_with`."""
+    purifier = builtin_purifier(model, bf16=settings.bf16)
     return cloak_with(
-        images, faces, builtin_purifier(model), recognizers, settings, target=target, perceptual=perceptual, progress=progress
+        images, faces, purifier, recognizers, settings, target=target, perceptual=perceptual, progress=progress
     )  # fmt: skip
 
 

@@ -39,8 +39,9 @@ class Maps:
     def add(self, queries: Tensor, keys: Tensor, scale: float) -> None:
         """Record softmax(scale Q K^T) of queries and keys (B, heads, N, d), computed in fp32 or better."""
         dtype = torch.promote_types(queries.dtype, torch.float32)
-        logits = scale * (queries.to(dtype) @ keys.to(dtype).transpose(-1, -2))
-        self._maps.append(logits.softmax(dim=-1))
+        with torch.autocast(queries.device.type, enabled=False):
+            logits = scale * (queries.to(dtype) @ keys.to(dtype).transpose(-1, -2))
+            self._maps.append(logits.softmax(dim=-1))
 
     def clear(self) -> None:
         self._maps = []

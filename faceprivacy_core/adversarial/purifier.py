@@ -48,18 +48,32 @@ class Purifier:
     condition: Callable[[Tensor], Any] = as_it_is
 
 
-def builtin_purifier(model: FaceModel) -> Purifier:
-    """Wrap the built-in face model, on whichever device it is."""
+def builtin_purifier(model: FaceModel, *, bf16: bool = False) -> Purifier:
+    """Wrap the built-in face model, on whichever device it is.
+
+    Args:
+        model: The model.
+        bf16: Let UNet and decoder compute in bfloat16; latents, recorded attention, pictures and losses stay float32.
+    """
+    unet = model.denoiser.unet
+    empty = model.empty_tokens().detach()
+
+    def fast() -> AbstractContextManager[Any]:
+        return torch.autocast(empty.device.type, torch.bfloat16, enabled=bf16)
+
+    def denoise(x: Tensor, sigma: float, cond: Tensor) -> Tensor:
+        with fast():
+            return model.denoiser(x, sigma, cond).to(x)
 
     def encode(images: Tensor) -> Tensor:
         with torch.no_grad():
             return model.autoencoder.encode(images * 2.0 - 1.0)
 
     def decode(latents: Tensor) -> Tensor:
-        return (model.autoencoder.decode(latents) + 1.0) / 2.0
+        with fast():
+            decoded = model.autoencoder.decode(latents)
+        return (decoded.to(latents) + 1.0) / 2.0
 
-    unet = model.denoiser.unet
     return Purifier(
-        model.denoiser, model.denoiser.schedule, encode, decode, model.empty_tokens().detach(), model.resolution,
-        partial(record_self_attention, unet),
+        denoise, model.denoiser.schedule, encode, decode, empty, model.resolution, partial(record_self_attention, unet)
     )  # fmt: skip

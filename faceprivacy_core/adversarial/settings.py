@@ -54,6 +54,8 @@ class CloakSettings:
         seed: Of the first push and the transforms.
         mask: Region that may change.
         truncated_gradient, checkpoint: See `Objective`.
+        bf16: UNet and decoder of the built-in model compute in bfloat16; see `builtin_purifier`. Other models compute as
+            whoever loaded them decided.
         attempts: How often a face that is not clearly protected is attacked, at most, each time with less regard for fidelity;
             see `attempts.attack_repeatedly`.
         require_protection: Raise when a face is not protected, rather than return it.
@@ -79,6 +81,7 @@ class CloakSettings:
     mask: MaskSettings = field(default_factory=MaskSettings)
     truncated_gradient: bool = False
     checkpoint: bool = False
+    bf16: bool = False
     attempts: int = 3
     require_protection: bool = True
 

@@ -26,6 +26,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--accept-unprotected", action="store_true", help="write pictures, too, in which a face is still recognised"
     )
+    parser.add_argument(
+        "--bf16", action="store_true", help="compute the model in bfloat16: faster where hardware has it, about the same result"
+    )
     parser.set_defaults(run=run)
 
 
@@ -41,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     settings = replace(
         default, attack=replace(default.attack, iterations=args.iterations),
         fidelity=args.fidelity, seed=args.seed, mask=MaskSettings(Region(args.region)),
-        require_protection=not args.accept_unprotected,
+        require_protection=not args.accept_unprotected, bf16=args.bf16,
     )  # fmt: skip
     return protect_files(
         args,

@@ -169,3 +169,30 @@ def test_a_cancelled_later_attempt_keeps_the_earlier_better_result(model: FaceMo
     once = run(model, settings=replace(settings, attempts=1))
     assert kept.cancelled
     assert bool((kept.similarities.amax(dim=1) <= once.similarities.amax(dim=1)).all())
+
+
+def test_in_bfloat16_latents_maps_and_pictures_stay_float32_and_gradients_agree(model: FaceModel):
+    purifiers = [builtin_purifier(model, bf16=bf16) for bf16 in (False, True)]
+    start = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(3))
+    gradients, seen = [], []
+    for purifier in purifiers:
+        x = start.clone().requires_grad_(True)
+        with purifier.record() as recording:
+            clean = purifier.model(x, 0.228, purifier.empty)
+            maps = recording.take()
+        decoded = purifier.decode(clean)
+        assert {part.dtype for part in (clean, decoded, *maps)} == {torch.float32}
+        torch.testing.assert_close(maps[0].sum(dim=-1), torch.ones_like(maps[0][..., 0]))
+        gradients.append(torch.autograd.grad(decoded.square().sum(), x)[0].flatten())
+        seen.append(decoded)
+    assert not torch.equal(*seen), "bfloat16 was in use"
+    assert float((seen[0] - seen[1]).detach().abs().max()) < 0.05
+    assert float(torch.nn.functional.cosine_similarity(*gradients, dim=0)) > 0.999
+
+
+def test_in_bfloat16_the_identity_holds_and_an_attack_changes_about_as_much(model: FaceModel):
+    still = replace(QUICK, bf16=True, attack=AttackSettings(iterations=0))
+    assert torch.equal(run(model, settings=still).images, pictures(1))
+    plain, fast = (run(model, settings=replace(QUICK, bf16=bf16, fidelity=40.0)).images - pictures(1) for bf16 in (False, True))
+    assert not torch.equal(plain, fast)
+    assert float((plain - fast).square().mean()) < 0.1 * float(plain.square().mean())
