@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .adversarial.agreement import check_agreement
 from .adversarial.attack import AttackReport, History
 from .adversarial.attempts import attack_repeatedly
 from .adversarial.course import Course
@@ -127,8 +128,8 @@ def cloak_with(
 
     Raises:
         NoFaceError: No face was given.
-        InputError: A face has too few pixels, the target is the source, or impersonation lacks a
-            target or the acknowledgement.
+        InputError: A face has too few pixels, the target is the source, impersonation lacks a
+            target or the acknowledgement, or a truncated gradient that was asked for leads elsewhere.
         UnsupportedModelError: Recogniser without gradient, model without self-attention.
         NumericalError: A face is not protected, or a computation left the finite numbers.
 
@@ -164,8 +165,10 @@ def _cloak(
     with Objective(
         purifier, levels, reference, conditions, scene, recognizers, goal, settings.weights, transforms=settings.transforms,
         perceptual=perceptual, budget=settings.budget, colour=settings.colour, shift=settings.shift,
-        truncated=settings.truncated_gradient, checkpointed=settings.checkpoint,
+        truncated=settings.is_truncated(purifier.short_cut), checkpointed=settings.checkpoint,
     ) as objective:  # fmt: skip
+        if settings.truncated_gradient:
+            check_agreement(objective, settings.attack.learning_rate)
         found = attack_repeatedly(
             objective, settings.attack, settings.attempts, judge, course, keep_best_on_cancel=keep_best_on_cancel
         )

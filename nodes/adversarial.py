@@ -163,6 +163,11 @@ class AdversarialLatent(io.ComfyNode):
                     tooltip="How many noise levels the latent is taken up before it is attacked; the paper takes 3. Deeper is "
                     "slower and did not protect better.",
                 ),
+                io.Boolean.Input(
+                    "short_gradient", default=False, optional=True, advanced=True,
+                    tooltip="Take the gradient around the model: less memory and time. It is compared with the full one first, "
+                    "and refused where it leads elsewhere.",
+                ),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The cloaked pictures; outside the region every pixel is the original's."),
@@ -192,6 +197,7 @@ class AdversarialLatent(io.ComfyNode):
         require_protection: bool, keep_best_on_cancel: bool, attempts: int = DEFAULTS.attempts,
         fidelity: float = DEFAULTS.fidelity or 0.0, perceptual_weight: float = DEFAULT_WEIGHTS.perceptual,
         target: io.Image.Type | None = None, target_consents: bool = False, depth: int = DEFAULT_DEPTH,
+        short_gradient: bool = False,
     ) -> io.NodeOutput:  # fmt: skip
         if len(faces) == 0:
             raise NoFaceError("Expected at least one face to cloak, got none. Check the Face Mask settings.")
@@ -214,6 +220,7 @@ class AdversarialLatent(io.ComfyNode):
             acknowledged=target_consents,
             seed=seed,
             mask=MaskSettings(Region(region), grow, feather),
+            truncated_gradient=short_gradient or None,
             checkpoint=memory == "low",
             attempts=attempts,
             require_protection=require_protection,

@@ -6,11 +6,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import InputError
 from .attack import LOSS_SCALE, kick
 from .objective import Objective
 
 ENOUGH = 0.9
-"""Cosine from which the truncated gradient may be the default (spec, check 12)."""
+"""Cosine from which the truncated gradient may be taken (spec, check 12)."""
+
+
+def check_agreement(objective: Objective, size: float) -> None:
+    """Refuse the truncated gradient where it leads elsewhere; see `truncated_agreement`.
+
+    Raises:
+        InputError: For some face the cosine is below `ENOUGH`; says which and how large it is.
+    """
+    cosines = truncated_agreement(objective, size)
+    face = int(cosines.argmin())
+    if not float(cosines[face]) >= ENOUGH:
+        raise InputError(
+            f"Expected a truncated gradient that agrees with the full one (cosine of at least {ENOUGH}), got "
+            f"{float(cosines[face]):.2f} for face {face}. Attack fewer levels, or leave the gradient whole."
+        )
 
 
 def truncated_agreement(objective: Objective, size: float) -> Tensor:

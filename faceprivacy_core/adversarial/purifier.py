@@ -36,6 +36,8 @@ class Purifier:
         resolution: Side S of the crops the model wants, in pixels.
         record: Opens a recording of the self-attention of `model`.
         condition: Tokens (B, L, D) to what the model takes; gradients pass.
+        short_cut: Whether the truncated gradient was measured to agree with the full one at the first level of the
+            grid, so that it is the default there; see `agreement.py`.
     """
 
     model: Denoiser
@@ -46,10 +48,14 @@ class Purifier:
     resolution: int
     record: Callable[[], AbstractContextManager[Recording]]
     condition: Callable[[Tensor], Any] = as_it_is
+    short_cut: bool = False
 
 
 def builtin_purifier(model: FaceModel, *, bf16: bool = False) -> Purifier:
     """Wrap the built-in face model, on whichever device it is.
+
+    Its truncated gradient has a cosine of 0.97 to 0.99 with the full one at the first level (6 generated faces; 0.83 to
+    0.95 at three levels), and protects as well: 33 of 36 held-out decisions both (12 faces).
 
     Args:
         model: The model.
@@ -75,5 +81,6 @@ def builtin_purifier(model: FaceModel, *, bf16: bool = False) -> Purifier:
         return (decoded.to(latents) + 1.0) / 2.0
 
     return Purifier(
-        denoise, model.denoiser.schedule, encode, decode, empty, model.resolution, partial(record_self_attention, unet)
+        denoise, model.denoiser.schedule, encode, decode, empty, model.resolution, partial(record_self_attention, unet),
+        short_cut=True,
     )  # fmt: skip

@@ -53,7 +53,9 @@ class CloakSettings:
         acknowledged: See `Impersonate`.
         seed: Of the first push and the transforms.
         mask: Region that may change.
-        truncated_gradient, checkpoint: See `Objective`.
+        truncated_gradient: See `Objective`. None takes it where it is known to agree with the full gradient: at one level,
+            without structure weight, for models with a `short_cut`. True has it measured first and refused where it differs.
+        checkpoint: See `Objective`.
         bf16: UNet and decoder of the built-in model compute in bfloat16; see `builtin_purifier`. Other models compute as
             whoever loaded them decided.
         attempts: How often a face that is not clearly protected is attacked, at most, each time with less regard for fidelity;
@@ -79,7 +81,7 @@ class CloakSettings:
     acknowledged: bool = False
     seed: int = 0
     mask: MaskSettings = field(default_factory=MaskSettings)
-    truncated_gradient: bool = False
+    truncated_gradient: bool | None = None
     checkpoint: bool = False
     bf16: bool = False
     attempts: int = 3
@@ -89,6 +91,11 @@ class CloakSettings:
         check_shift(self.shift)
         if self.attempts < 1:
             raise InputError(f"Expected at least one attempt, got {self.attempts}.")
+        if self.truncated_gradient and self.weights.structure > 0.0:
+            raise InputError(
+                "Expected the full gradient beside a structure weight, got the truncated one, which does not know the "
+                "structure. Set the structure weight to 0, or leave the gradient whole."
+            )
         if not 0.0 <= self.margin <= 1.0:
             raise InputError(f"Expected a margin in [0, 1], got {self.margin}.")
         if not 0.0 <= self.colour <= 1.0:
@@ -97,6 +104,12 @@ class CloakSettings:
             raise InputError(
                 f"Expected a fidelity above 0 and at most {MAX_FIDELITY:.0f} dB, got {self.fidelity}. Use None for no limit."
             )
+
+    def is_truncated(self, short_cut: bool) -> bool:
+        """Say whether to truncate the gradient of a model whose truncated gradient does or does not agree at one level."""
+        if self.truncated_gradient is not None:
+            return self.truncated_gradient
+        return short_cut and len(self.levels) == 1 and self.weights.structure == 0.0
 
     @property
     def budget(self) -> float | None:

@@ -196,3 +196,24 @@ def test_in_bfloat16_the_identity_holds_and_an_attack_changes_about_as_much(mode
     plain, fast = (run(model, settings=replace(QUICK, bf16=bf16, fidelity=40.0)).images - pictures(1) for bf16 in (False, True))
     assert not torch.equal(plain, fast)
     assert float((plain - fast).square().mean()) < 0.1 * float(plain.square().mean())
+
+
+def test_the_short_cut_is_taken_at_one_level_without_structure_and_protects_as_well(model: FaceModel):
+    bare = replace(QUICK, weights=Weights(1.0, 0.0))
+    assert bare.is_truncated(short_cut=True)
+    assert not bare.is_truncated(short_cut=False)
+    assert not QUICK.is_truncated(short_cut=True), "the structure needs the model's gradient"
+    assert not replace(bare, levels=(0.228, 0.346)).is_truncated(short_cut=True)
+    full, short = (run(model, settings=replace(bare, truncated_gradient=truncated)) for truncated in (False, None))
+    assert not torch.equal(full.latents, short.latents)
+    torch.testing.assert_close(short.similarities, full.similarities, rtol=0, atol=0.05)
+
+
+def test_a_truncated_gradient_that_leads_elsewhere_is_refused(model: FaceModel, monkeypatch: pytest.MonkeyPatch):
+    asked = replace(QUICK, weights=Weights(1.0, 0.0), truncated_gradient=True)
+    assert run(model, settings=asked).latents.shape == (1, 4, 16, 16)
+    monkeypatch.setattr("faceprivacy_core.adversarial.agreement.ENOUGH", 0.999999)
+    with pytest.raises(InputError, match=r"truncated gradient that agrees.*for face 0"):
+        run(model, settings=asked)
+    with pytest.raises(InputError, match="does not know the structure"):
+        replace(asked, weights=Weights(1.0, 1.0))

@@ -174,6 +174,16 @@ def test_depth_says_how_many_levels_the_latent_is_taken_up(run: Callable[..., An
     assert float(sigmas[0]) == pytest.approx(0.228 if depth == 1 else 0.990, rel=0.01)
 
 
+def test_the_short_gradient_is_compared_with_the_full_one_first(run: Callable[..., Any], builtin: Parts, image: Any) -> None:
+    import torch
+
+    full, short = (run(builtin, depth=1, short_gradient=chosen)[0] for chosen in (False, True))
+    assert not torch.equal(full, short)
+    assert float((full - short).square().mean()) < 0.1 * float((full - image).square().mean())
+    with pytest.raises(Exception, match="does not know the structure"):
+        run(builtin, depth=1, short_gradient=True, structure_weight=1.0)
+
+
 def test_the_recorder_sees_every_map_and_restores(core: Core, tiny: Parts) -> None:
     import torch
 
