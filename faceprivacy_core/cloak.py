@@ -21,11 +21,11 @@ from .adversarial.agreement import check_agreement
 from .adversarial.attack import AttackReport, History
 from .adversarial.attempts import attack_repeatedly
 from .adversarial.course import Course
-from .adversarial.goals import Dodge, Goal, Impersonate
+from .adversarial.goals import Dodge, Goal, Impersonate, Resemble, check_as_many
 from .adversarial.levels import Levels, choose_levels, invert_to_levels
 from .adversarial.objective import Objective, Scene
 from .adversarial.purifier import Purifier, builtin_purifier
-from .adversarial.settings import DEFAULT_WEIGHTS, RELEASED, CloakSettings
+from .adversarial.settings import DEFAULT_WEIGHTS, RELEASED, Aim, CloakSettings
 from .adversarial.sight import Identities, see_sources, thresholds
 from .adversarial.unconditional import EmptyConditions, find_empty_conditions
 from .adversarial.verdict import Judge, check_protected
@@ -39,7 +39,7 @@ from .protocols import FaceRecognizer, PerceptualNetwork, Progress
 from .rng import face_seeds
 from .types import FaceCrops, Faces
 
-__all__ = ["DEFAULT_WEIGHTS", "RELEASED", "CloakResult", "CloakSettings", "cloak_faces", "cloak_with"]
+__all__ = ["DEFAULT_WEIGHTS", "RELEASED", "Aim", "CloakResult", "CloakSettings", "cloak_faces", "cloak_with"]
 
 VIEW_PX = 256
 """Least side of the crops recognisers see during the attack; theirs are 112 or 160 pixels of about half of it."""
@@ -57,10 +57,11 @@ class CloakResult:
         latents: (N, C, h, w) attacked latents at the deepest level, VE coordinates, on the CPU.
         conditions: What the model is told at every level on the way down.
         history: Course of the attack, all attempts.
-        similarities: (N, M) of the finished picture, rounded to 8 bits, to the original (when
-            impersonating, to the target).
+        similarities: (N, M) of the finished picture, rounded to 8 bits, to the original (unless the
+            aim is to dodge: to the target).
         thresholds: (M,) similarities from which they count as one person.
-        is_protected: (N,) whether all recognisers agree that it is (impersonating: is) another person.
+        is_protected: (N,) whether all recognisers agree that it is another person (unless the aim is
+            to dodge: that it is the target).
         cancelled: Whether the work was stopped early.
     """
 
@@ -116,7 +117,7 @@ def cloak_with(
         purifier: The model, on the device of the computation.
         recognizers: Differentiable recognisers to protect against, on that device.
         settings: See `CloakSettings`.
-        target: Of `see_target`: whom to resemble; None is nobody in particular.
+        target: Of `see_target` or `see_faces`: whom to resemble; None is nobody in particular.
         perceptual: Needed when its weight is above 0.
         progress: Called after every level that is prepared and after every iteration.
         watch: Told the state of the attack after every iteration.
@@ -128,8 +129,8 @@ def cloak_with(
 
     Raises:
         NoFaceError: No face was given.
-        InputError: A face has too few pixels, the target is the source, impersonation lacks a
-            target or the acknowledgement, or a truncated gradient that was asked for leads elsewhere.
+        InputError: A face has too few pixels, the target is the source, the aim lacks a target or
+            the acknowledgement, or a truncated gradient that was asked for leads elsewhere.
         UnsupportedModelError: Recogniser without gradient, model without self-attention.
         NumericalError: A face is not protected, or a computation left the finite numbers.
 
@@ -160,7 +161,7 @@ def _cloak(
     goal = _goal(see_sources(recognizers, scene.originals, scene.landmarks5), recognizers, settings, target)
     levels = choose_levels(purifier.schedule, settings.levels)
     reference, conditions = _prepare(scene.originals, purifier, levels, settings, course.level)
-    whom = target if settings.impersonate else None
+    whom = None if settings.aim == Aim.DODGE else target
     judge = Judge(images, crops, mask, recognizers, scene.originals.device, whom)
     with Objective(
         purifier, levels, reference, conditions, scene, recognizers, goal, settings.weights, transforms=settings.transforms,
@@ -195,11 +196,15 @@ def _goal(
 ) -> Goal:
     limits = thresholds(recognizers)
     weights = None if settings.recognizer_weights is None else torch.tensor(settings.recognizer_weights)
-    if not settings.impersonate:
+    if settings.aim == Aim.DODGE:
         return Dodge(sources, limits, settings.margin, weights, settings.hinge, target)
     if target is None:
-        raise InputError("Expected a target picture to impersonate, got none. Supply one, or use dodging.")
-    return Impersonate(sources, target, limits, settings.margin, weights, settings.hinge, settings.acknowledged)
+        raise InputError(f"Expected a target to {settings.aim.value}, got none. Supply one, or use dodging.")
+    check_as_many(sources, target)
+    numbers = (target, limits, settings.margin, weights, settings.hinge)
+    if settings.aim == Aim.KEEP:
+        return Resemble(*numbers)
+    return Impersonate(*numbers, sources=sources, acknowledged=settings.acknowledged)
 
 
 def _prepare(

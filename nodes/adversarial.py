@@ -13,7 +13,7 @@ from ..faceprivacy_core.adversarial.levels import GRID_SIGMAS
 from ..faceprivacy_core.adversarial.objective import Weights
 from ..faceprivacy_core.adversarial.purifier import Purifier
 from ..faceprivacy_core.adversarial.reverse import ALIGNED, RELEASED
-from ..faceprivacy_core.adversarial.settings import DEFAULT_DEPTH, MAX_FIDELITY
+from ..faceprivacy_core.adversarial.settings import DEFAULT_DEPTH, MAX_FIDELITY, Aim
 from ..faceprivacy_core.adversarial.sight import Identities, see_target, thresholds
 from ..faceprivacy_core.adversarial.transforms import TransformSettings
 from ..faceprivacy_core.adversarial.unconditional import EmptyCondition, EmptySettings
@@ -216,7 +216,7 @@ class AdversarialLatent(io.ComfyNode):
             fidelity=fidelity or None,
             transforms=TransformSettings() if robust else None,
             margin=margin,
-            impersonate=target is not None,
+            aim=Aim.DODGE if target is None else Aim.IMPERSONATE,
             acknowledged=target_consents,
             seed=seed,
             mask=MaskSettings(Region(region), grow, feather),

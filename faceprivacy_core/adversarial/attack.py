@@ -250,7 +250,7 @@ class _Search:
         parameters = [self.parameters[face] for face in faces]
         gradients = torch.autograd.grad(LOSS_SCALE * outcome.total[rows].sum(), parameters)
         for row, face, gradient in zip(rows, faces, gradients, strict=True):
-            _check_gradient(gradient, face, bool(outcome.is_reached[row]))
+            _check_gradient(gradient, face, wants_none=bool(outcome.is_reached[row] | (outcome.attack[row] == 0.0)))
             self.parameters[face].grad = gradient
             with torch.no_grad():
                 self.parameters[face].copy_(self._drawn_back(face, outcome.shares[row]))
@@ -258,12 +258,13 @@ class _Search:
         self.optimizer.zero_grad(set_to_none=True)
 
 
-def _check_gradient(gradient: Tensor, face: int, is_reached: bool) -> None:
+def _check_gradient(gradient: Tensor, face: int, *, wants_none: bool) -> None:
+    """Raise unless the gradient is finite, and is not 0 everywhere where the loss wants a change."""
     if not bool(torch.isfinite(gradient).all()):
         raise NumericalError(
             f"Expected a finite gradient for face {face}, got NaN or infinity. Load model, VAE and recognisers in bf16 or fp32."
         )
-    if not is_reached and not bool(gradient.any()):
+    if not wants_none and not bool(gradient.any()):
         raise NumericalError(
             f"Expected a gradient for face {face}, got 0 everywhere: half precision underflows, or the mask leaves no part of "
             "the face. Load the model in bf16 or fp32, and check the mask."

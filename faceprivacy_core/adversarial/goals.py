@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -84,37 +84,28 @@ class Dodge:
 
 
 @dataclass(frozen=True, eq=False)
-class Impersonate:
-    """Somebody else, whose picture the user supplies.
+class Resemble:
+    """This person.
 
     Sum over recognisers of w relu(threshold + margin - cos(f(x), target)), or of w (1 - cos)
-    without hinge. It can be used to deceive a recogniser about a real person, so it wants the
-    user's word.
+    without hinge.
 
     Attributes:
-        sources: Who the faces are.
         target: One identity, or one for each face.
         thresholds, margin, weights, hinge: See `Dodge`; here the similarities shall rise above.
-        acknowledged: The user has read this and has the person's consent.
 
     Raises:
-        InputError: It is not acknowledged, numbers do not fit, or the target is the source.
-
-    Source: arXiv 2503.10350, impersonation.
+        InputError: Numbers do not fit.
     """
 
-    sources: Identities
     target: Identities
     thresholds: Tensor
     margin: float = 0.0
     weights: Tensor | None = None
     hinge: bool = True
-    acknowledged: bool = False
 
     def __post_init__(self) -> None:
-        check_acknowledged(self.acknowledged)
-        _check(self.sources, self.thresholds, self.margin, self.weights)
-        _check_other_person(self.sources, self.target, self.thresholds)
+        _check(self.target, self.thresholds, self.margin, self.weights)
 
     def loss(self, embeddings: Sequence[Tensor], faces: Tensor) -> Tensor:
         similarities = self.similarities(embeddings, faces)
@@ -130,6 +121,31 @@ class Impersonate:
 
     def _aim(self, like: Tensor) -> Tensor:
         return self.thresholds.to(like) + self.margin
+
+
+@dataclass(frozen=True, eq=False)
+class Impersonate(Resemble):
+    """Somebody else, whose picture the user supplies.
+
+    It can be used to deceive a recogniser about a real person, so it wants the user's word.
+
+    Attributes:
+        sources: Who the faces are.
+        acknowledged: The user has read this and has the person's consent.
+
+    Raises:
+        InputError: It is not acknowledged, numbers do not fit, or the target is the source.
+
+    Source: arXiv 2503.10350, impersonation.
+    """
+
+    sources: Identities = field(kw_only=True)
+    acknowledged: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_acknowledged(self.acknowledged)
+        super().__post_init__()
+        _check_other_person(self.sources, self.target, self.thresholds)
 
 
 def check_acknowledged(acknowledged: bool) -> None:
@@ -158,12 +174,17 @@ def _check(identities: Identities, thresholds: Tensor, margin: float, weights: T
         raise InputError(f"Expected a margin in [0, 1], got {margin}.")
 
 
-def _check_other_person(sources: Identities, target: Identities, thresholds: Tensor) -> None:
+def check_as_many(sources: Identities, target: Identities) -> None:
+    """Check that there is one target for all faces, or one for each; InputError."""
     if len(target) not in (1, len(sources)) or len(target.vectors) != len(sources.vectors):
         raise InputError(
             f"Expected one target identity, or one for each of {len(sources)} faces, seen by {len(sources.vectors)} "
             f"recognisers, got {len(target)} seen by {len(target.vectors)}."
         )
+
+
+def _check_other_person(sources: Identities, target: Identities, thresholds: Tensor) -> None:
+    check_as_many(sources, target)
     similarities = target.similarities(sources.vectors, torch.arange(len(sources)))
     if bool((similarities >= thresholds.to(similarities)).any()):
         raise InputError(

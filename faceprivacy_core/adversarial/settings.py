@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from ..errors import InputError
 from ..masks import MaskSettings
@@ -32,6 +33,17 @@ DEFAULT_FIDELITY = 32.0
 """On the 12 faces, with 20 updates: 31 dB gave 34 of 36 decisions, 32 dB 33; 34 dB (25 updates, no perceptual weight) 24."""
 
 
+class Aim(str, Enum):
+    """What recognisers shall make of a face."""
+
+    DODGE = "dodge"
+    """Not this person, and somewhat the target where there is one."""
+    IMPERSONATE = "impersonate"
+    """The target, who is another person; wants `acknowledged`."""
+    KEEP = "keep"
+    """The target, who is this person: for faces whose looks were changed."""
+
+
 @dataclass(frozen=True)
 class CloakSettings:
     """What to do to every face; the defaults were measured with the built-in model, `RELEASED` has the paper's.
@@ -46,10 +58,10 @@ class CloakSettings:
             that is larger is made smaller before recognisers see it. None is no limit.
         colour: Share of the change of colour that is taken, in [0, 1]; see `objective.weaken_colour`.
         transforms: Changes of the picture to survive; None is none.
-        margin: How far every similarity shall fall below (impersonating: rise above) the threshold.
+        margin: How far every similarity shall fall below (toward a target alone: rise above) the threshold.
         hinge: Whether a recogniser that is past its threshold and margin pushes no more.
         recognizer_weights: One for each recogniser; None weighs all 1.
-        impersonate: Toward the target and nothing else; wants `acknowledged`.
+        aim: See `Aim`.
         acknowledged: See `Impersonate`.
         seed: Of the first push and the transforms.
         mask: Region that may change.
@@ -77,7 +89,7 @@ class CloakSettings:
     margin: float = 0.8
     hinge: bool = True
     recognizer_weights: tuple[float, ...] | None = None
-    impersonate: bool = False
+    aim: Aim = Aim.DODGE
     acknowledged: bool = False
     seed: int = 0
     mask: MaskSettings = field(default_factory=MaskSettings)

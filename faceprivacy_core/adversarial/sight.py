@@ -30,6 +30,10 @@ class Identities:
     def __len__(self) -> int:
         return len(self.vectors[0])
 
+    def repeat(self, times: int) -> Identities:
+        """Return all of them several times, one after the other."""
+        return Identities(tuple(vectors.repeat(times, 1) for vectors in self.vectors))
+
     def similarities(self, embeddings: Sequence[Tensor], faces: Tensor | None = None) -> Tensor:
         """Compare embeddings, one (n, D) tensor per recogniser, with the identities of `faces` (n,).
 

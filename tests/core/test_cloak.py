@@ -12,7 +12,7 @@ from faceprivacy_core.adversarial.sight import Identities, see_faces
 from faceprivacy_core.adversarial.transforms import TransformSettings
 from faceprivacy_core.adversarial.unconditional import EmptyCondition, EmptySettings
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
-from faceprivacy_core.cloak import CloakResult, CloakSettings, cloak_faces, cloak_with
+from faceprivacy_core.cloak import Aim, CloakResult, CloakSettings, cloak_faces, cloak_with
 from faceprivacy_core.errors import InputError, NoFaceError, NumericalError
 from faceprivacy_core.images import crop_faces
 from faceprivacy_core.types import Faces
@@ -91,8 +91,8 @@ def test_progress_counts_levels_and_iterations_also_inside_inference_mode(model:
 
 def test_impersonation_needs_a_target_and_the_users_word(model: FaceModel):
     somebody = see_faces(RECOGNIZERS, 1.0 - pictures(1), faces_in(1))
-    wants = replace(QUICK, impersonate=True)
-    with pytest.raises(InputError, match="target picture to impersonate, got none"):
+    wants = replace(QUICK, aim=Aim.IMPERSONATE)
+    with pytest.raises(InputError, match="target to impersonate, got none"):
         run(model, settings=wants)
     with pytest.raises(InputError, match="acknowledgement"):
         run(model, settings=wants, target=somebody)

@@ -17,7 +17,7 @@ from tests.support.pictures import HEIGHT, WIDTH, faces_in, pictures
 from tests.support.recognizer import ProjectionRecognizer
 
 RECOGNIZERS = (ProjectionRecognizer("a", 0), ProjectionRecognizer("b", 1))
-QUICK = {"steps": 10}
+QUICK = {"steps": 10, "refine": 0}
 FULL = {"ceiling": 1.0}
 
 
@@ -101,3 +101,53 @@ def test_impossible_settings_are_refused(settings: dict[str, float]):
 def test_a_picture_without_a_face_is_refused(model: FaceModel):
     with pytest.raises(NoFaceError):
         hide_faces(pictures(1), Faces((), 1, HEIGHT, WIDTH), model, RECOGNIZERS, HideSettings(), perceptual=FineDifference)
+
+
+def test_refining_lets_recognisers_see_the_person_more_surely_and_keeps_near_what_was_drawn(model: FaceModel):
+    drawn, refined = (run(model, strength=0.0, refine=updates) for updates in (0, 6))
+    assert similarity(model, refined) > similarity(model, drawn) + 0.01
+    before, after = (crop_faces(result.images, faces_in(1), 256)[0] for result in (drawn, refined))
+    assert float((before - after).square().mean()) < 1.1 * 10 ** (-32.0 / 10)
+    outside = (refined.mask == 0).expand_as(refined.images)
+    assert torch.equal(refined.images[outside], pictures(1)[outside])
+
+
+def test_every_variant_of_every_face_is_refined_by_itself(model: FaceModel):
+    together = hide_variants(model, variants=2, refine=12)
+    drawn = hide_variants(model, variants=2, refine=0)
+    assert together.shape == drawn.shape == (4, 3, HEIGHT, WIDTH)
+    changed = [not torch.equal(one, other) for one, other in zip(together, drawn, strict=True)]
+    assert sum(changed) >= 3, "a face that recognisers see surely enough stays as it was drawn"
+    alone = run(model, refine=12, look_different=0.0, strength=0.0)
+    torch.testing.assert_close(together[0], alone.images[0], rtol=0, atol=2e-3)
+
+
+def hide_variants(model: FaceModel, **settings: object) -> Tensor:
+    chosen = HideSettings(**({"strength": 0.0, "look_different": 0.0} | QUICK | settings))
+    return hide_faces(pictures(2), faces_in(2), model, RECOGNIZERS, chosen).images
+
+
+def test_progress_counts_drawing_and_refining_as_one_row_of_steps(model: FaceModel):
+    told: list[tuple[int, int]] = []
+    chosen = HideSettings(**(QUICK | {"refine": 3, "look_different": 0.0}))
+    hide_faces(
+        pictures(1),
+        faces_in(1),
+        model,
+        RECOGNIZERS,
+        chosen,
+        progress=lambda step, total, preview=None: told.append((step, total)),
+    )
+    assert [step for step, _ in told] == list(range(1, 14))
+    assert {total for _, total in told} == {9 + 1 + 3}
+
+
+def test_refining_calls_the_network_once_an_update_and_three_times_to_prepare(model: FaceModel):
+    before = model.denoiser.evaluations
+    assert len(run(model, refine=4).energies) + 3 + 4 == model.denoiser.evaluations - before
+
+
+@pytest.mark.parametrize("options", [{"refine": -1}, {"refine_fidelity": 0.0}, {"refine_fidelity": 99.0}])
+def test_numbers_of_refining_that_are_none_are_refused(options: dict[str, object]):
+    with pytest.raises(InputError, match="Expected"):
+        HideSettings(**options)

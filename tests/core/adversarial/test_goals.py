@@ -60,13 +60,13 @@ def test_dodging_toward_somebody_rewards_resemblance():
 
 def test_impersonation_wants_an_acknowledgement():
     with pytest.raises(InputError, match="acknowledgement that the target person consents"):
-        Impersonate(SOURCES, TARGET, LIMITS)
-    goal = Impersonate(SOURCES, TARGET, LIMITS, margin=0.1, acknowledged=True)
+        Impersonate(TARGET, LIMITS, sources=SOURCES)
+    goal = Impersonate(TARGET, LIMITS, margin=0.1, sources=SOURCES, acknowledged=True)
     found = seen(120, 90)
     torch.testing.assert_close(goal.loss(found, FACES), torch.tensor([0.0, 0.9]))
     assert goal.is_reached(found, FACES).tolist() == [False, False]  # 0.5 is not above 0.4 + 0.1
     assert goal.is_reached(seen(170, 180), FACES).tolist() == [True, True]
-    plain = Impersonate(SOURCES, TARGET, LIMITS, hinge=False, acknowledged=True)
+    plain = Impersonate(TARGET, LIMITS, hinge=False, sources=SOURCES, acknowledged=True)
     torch.testing.assert_close(plain.loss(seen(180, 90), FACES), torch.tensor([0.0, 2.0]))
 
 
@@ -75,7 +75,7 @@ def test_a_target_that_is_the_source_is_refused():
     with pytest.raises(InputError, match=r"target picture of another person.*0\.94"):
         Dodge(SOURCES, LIMITS, target=same)
     with pytest.raises(InputError, match="another person"):
-        Impersonate(SOURCES, SOURCES, LIMITS, acknowledged=True)
+        Impersonate(SOURCES, LIMITS, sources=SOURCES, acknowledged=True)
     with pytest.raises(InputError, match="one target identity, or one for each of 2"):
         Dodge(SOURCES, LIMITS, target=Identities((directions(1, 2, 3), directions(1, 2, 3))))
 
