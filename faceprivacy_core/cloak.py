@@ -175,7 +175,7 @@ def _cloak(
         )
     verdict = judge(found.residuals)
     if settings.require_protection:
-        check_protected(verdict, recognizers)
+        check_protected(verdict, recognizers, "known" if settings.aim == Aim.KEEP else "protected")
     return CloakResult(
         judge.paste(found.residuals), mask, crops, levels, found.latents.cpu(), conditions, found.history,
         verdict.similarities, thresholds(recognizers), verdict.is_protected, found.cancelled,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..faceprivacy_core.adversarial.attack import AttackReport
 from ..faceprivacy_core.adversarial.sight import describe_similarities
-from ..faceprivacy_core.cloak import CloakResult
+from ..faceprivacy_core.cloak import Aim, CloakResult
 from ..faceprivacy_core.embeddings.curves import draw_curves
 from ..faceprivacy_core.types import Faces
 from . import _convert, _host
@@ -70,16 +70,17 @@ def plot(result: CloakResult) -> Tensor:
     return _convert.core_to_image(_convert.uint8_to_image(np.asarray(picture))[None])
 
 
-def report_text(result: CloakResult, names: list[str], faces: Faces) -> str:
+def report_text(result: CloakResult, names: list[str], faces: Faces, aim: Aim) -> str:
     """Say how similar every finished face is to the original (to a target, if there is one), beside the limits."""
+    word, all_of_them = ("known", "to") if aim == Aim.KEEP else ("protected", "from")
     protected, attempts = result.is_protected.tolist(), len(result.history.starts)
     lines = [
-        f"{sum(protected)} of {len(protected)} faces protected from {', '.join(names)} after at most "
+        f"{sum(protected)} of {len(protected)} faces {word} {all_of_them} {', '.join(names)} after at most "
         f"{len(result.history.similarities)} iterations in {attempts} attempt{'s' if attempts > 1 else ''}"
         f"{', cancelled' if result.cancelled else ''}."
     ]
     for face, (item, row, is_protected) in enumerate(zip(faces.items, result.similarities, protected, strict=True)):
-        verdict = "protected" if is_protected else "NOT protected"
+        verdict = word if is_protected else f"NOT {word}"
         lines.append(
             f"face {face}, picture {item.image_index}: {describe_similarities(names, row, result.thresholds)}: {verdict}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from ..faceprivacy_core.adversarial.objective import Weights
 from ..faceprivacy_core.adversarial.purifier import Purifier
 from ..faceprivacy_core.adversarial.reverse import ALIGNED, RELEASED
 from ..faceprivacy_core.adversarial.settings import DEFAULT_DEPTH, MAX_FIDELITY, Aim
-from ..faceprivacy_core.adversarial.sight import Identities, see_target, thresholds
+from ..faceprivacy_core.adversarial.sight import Identities, see_faces, see_target, thresholds
 from ..faceprivacy_core.adversarial.transforms import TransformSettings
 from ..faceprivacy_core.adversarial.unconditional import EmptyCondition, EmptySettings
 from ..faceprivacy_core.cloak import DEFAULT_WEIGHTS, CloakResult, CloakSettings, cloak_with
@@ -168,6 +169,11 @@ class AdversarialLatent(io.ComfyNode):
                     tooltip="Take the gradient around the model: less memory and time. It is compared with the full one first, "
                     "and refused where it leads elsewhere.",
                 ),
+                io.Image.Input(
+                    "original", optional=True,
+                    tooltip="The pictures that Face Mask saw, when 'image' shows the same faces with other looks (Hide): "
+                    "recognisers shall know every face as the one at its place there, rather than not know it.",
+                ),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The cloaked pictures; outside the region every pixel is the original's."),
@@ -197,16 +203,20 @@ class AdversarialLatent(io.ComfyNode):
         require_protection: bool, keep_best_on_cancel: bool, attempts: int = DEFAULTS.attempts,
         fidelity: float = DEFAULTS.fidelity or 0.0, perceptual_weight: float = DEFAULT_WEIGHTS.perceptual,
         target: io.Image.Type | None = None, target_consents: bool = False, depth: int = DEFAULT_DEPTH,
-        short_gradient: bool = False,
+        short_gradient: bool = False, original: io.Image.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         if len(faces) == 0:
             raise NoFaceError("Expected at least one face to cloak, got none. Check the Face Mask settings.")
         if not recognizers:
             raise InputError("Expected at least one face recogniser, got none. Connect Load Face Recognizers.")
-        whom = None
+        whom, aim = None, Aim.DODGE
+        if target is not None and original is not None:
+            raise InputError("Expected a target or the originals, got both. Disconnect one of them.")
         if target is not None:
             check_acknowledged(target_consents)
-            whom = find_target(recognizers, target)
+            whom, aim = find_target(recognizers, target), Aim.IMPERSONATE
+        if original is not None:
+            whom, aim = find_persons(recognizers, original, image, faces), Aim.KEEP
         settings = CloakSettings(
             levels=GRID_SIGMAS[:depth],
             shift=SCHEDULES[schedule],
@@ -216,7 +226,7 @@ class AdversarialLatent(io.ComfyNode):
             fidelity=fidelity or None,
             transforms=TransformSettings() if robust else None,
             margin=margin,
-            aim=Aim.DODGE if target is None else Aim.IMPERSONATE,
+            aim=aim,
             acknowledged=target_consents,
             seed=seed,
             mask=MaskSettings(Region(region), grow, feather),
@@ -244,8 +254,33 @@ class AdversarialLatent(io.ComfyNode):
             finishing_sigmas(result.levels, settings.shift),
             result.crops,
             plot(result),
-            report_text(result, names, faces),
+            report_text(result, names, faces, aim),
         )
+
+
+def find_persons(recognizers: Sequence[FaceRecognizer], original: Tensor, image: Tensor, faces: Faces) -> Identities:
+    """Find who the faces are in the pictures they come from, and check that they are still known as these.
+
+    Raises:
+        InputError: The pictures differ in size or number, or some face is another person to every recogniser.
+    """
+    if original.shape != image.shape:
+        raise InputError(
+            f"Expected originals of the shape of the pictures, {tuple(image.shape)}, got {tuple(original.shape)}. Connect the "
+            "pictures that went into Face Mask."
+        )
+    device = _host.compute_device()
+    before, after = (
+        see_faces(recognizers, _convert.image_to_core(pictures).clone().to(device), faces) for pictures in (original, image)
+    )
+    similarities = before.similarities(after.vectors, torch.arange(len(faces))).cpu()
+    strangers = (similarities < thresholds(recognizers)).all(dim=1)
+    if bool(strangers.any()):
+        raise InputError(
+            f"Expected faces that a recogniser still knows, got face {int(strangers.nonzero()[0])}, which all take for another "
+            "person than in the originals. Guide it more (keep_identity, strength), or use a target with consent."
+        )
+    return before
 
 
 def find_target(recognizers: Sequence[FaceRecognizer], image: Tensor) -> Identities:

@@ -66,11 +66,11 @@ class Judge:
         return Verdict(similarities, (missing if self.target is None else -missing).amax(dim=1))
 
 
-def check_protected(verdict: Verdict, recognizers: Sequence[FaceRecognizer]) -> None:
-    """Let no face through that is not protected.
+def check_protected(verdict: Verdict, recognizers: Sequence[FaceRecognizer], wanted: str = "protected") -> None:
+    """Let no face through that is not protected (or whatever it is `wanted` to be).
 
     Raises:
-        NumericalError: There is one; says which, and how far from protected it is.
+        NumericalError: There is one; says which, and how far from it it is.
     """
     protected = verdict.is_protected
     if bool(protected.all()):
@@ -79,7 +79,7 @@ def check_protected(verdict: Verdict, recognizers: Sequence[FaceRecognizer]) -> 
     names = [recognizer.name for recognizer in recognizers]
     shown = describe_similarities(names, verdict.similarities[face], thresholds(recognizers))
     raise NumericalError(
-        f"Expected every face to be protected, got {int((~protected).sum())} of {len(protected)} that are not; "
-        f"face {face}: {shown}. Raise the iterations or the learning rate, lower the fidelity, or allow unprotected "
+        f"Expected every face to be {wanted}, got {int((~protected).sum())} of {len(protected)} that are not; "
+        f"face {face}: {shown}. Raise the iterations or the learning rate, lower the fidelity, or allow such "
         "results (require_protection)."
     )

@@ -17,9 +17,12 @@ def add_parser(commands: Any) -> None:
         "person. This protects from people, not from machines. Writes DIR/NAME.png at the picture's size and DIR/NAME.json "
         "with what was measured. A picture in which anything fails is not written.",
     )
-    add_regenerating_options(parser, noise=0.9, strength=0.5)
+    add_regenerating_options(parser, noise=0.95, strength=0.5)
     parser.add_argument(
         "--look-different", type=float, default=0.3, help="push away from the looks; more adds texture (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--refine", type=int, default=20, help="updates afterwards, so that recognisers see the person (default: %(default)s)"
     )
     parser.set_defaults(run=run)
 
@@ -32,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = HideSettings(
         steps=args.steps, noise=args.noise, strength=args.strength, seed=args.seed,
-        look_different=args.look_different, mask=MaskSettings(Region(args.region)),
+        look_different=args.look_different, refine=args.refine, mask=MaskSettings(Region(args.region)),
     )  # fmt: skip
     return protect_files(
         args,

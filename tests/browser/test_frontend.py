@@ -19,8 +19,6 @@ from tests.support.recovery import provide_inversion
 
 FILES = sorted(WORKFLOWS.glob("*.json"))
 RUNNABLE = [path for path in FILES if not path.stem.endswith("_sd15")]
-PRESSED = [path for path in RUNNABLE if path.stem != "cloak"]
-"""Cloaking takes minutes; `tests/workflows` runs it on the server."""
 RUN_LIMIT_S = 1200.0
 OPEN_ATTEMPTS = 5
 RUN_BUTTON = '[data-testid="queue-button"]'
@@ -92,7 +90,7 @@ def test_frontend_and_converter_make_the_same_prompt(page: Any, path: Path, obje
 
 @pytest.mark.slow
 @pytest.mark.weights
-@pytest.mark.parametrize("path", PRESSED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
 def test_run_button_gives_a_result(
     page: Any, path: Path, server: ComfyServer, client: ComfyClient, object_info: dict[str, Any]
 ) -> None:

@@ -217,3 +217,20 @@ def test_a_truncated_gradient_that_leads_elsewhere_is_refused(model: FaceModel, 
         run(model, settings=asked)
     with pytest.raises(InputError, match="does not know the structure"):
         replace(asked, weights=Weights(1.0, 1.0))
+
+
+def test_toward_the_person_it_was_a_changed_face_is_known_again(model: FaceModel):
+    changed = (pictures(1) + 0.35 * torch.linspace(-1, 1, 240)).clamp(0.0, 1.0)
+    person = see_faces(RECOGNIZERS, pictures(1), faces_in(1))
+    seen = person.similarities(see_faces(RECOGNIZERS, changed, faces_in(1)).vectors)
+    settings = replace(QUICK, aim=Aim.KEEP, margin=0.7, fidelity=30.0, attack=AttackSettings(8, 0.1))
+    result = cloak_faces(changed, faces_in(1), model, RECOGNIZERS, settings, target=person)
+    assert float(result.similarities.min()) > float(seen.min())
+    with pytest.raises(InputError, match="target to keep, got none"):
+        run(model, settings=settings)
+    with pytest.raises(InputError, match="Expected one target identity, or one for each of 1 faces"):
+        run(model, settings=settings, target=person.repeat(2))
+    stranger = replace(settings, require_protection=True, attack=AttackSettings(iterations=0))
+    opposite = Identities(tuple(-vectors for vectors in person.vectors))
+    with pytest.raises(NumericalError, match="Expected every face to be known"):
+        run(model, settings=stranger, target=opposite)

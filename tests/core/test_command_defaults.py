@@ -27,7 +27,7 @@ def test_commands_that_draw_faces_anew_have_the_defaults_of_their_settings(
         assert getattr(found, name) == getattr(settings, name), name
     assert found.region == settings.mask.region.value
     if isinstance(settings, HideSettings):
-        assert found.look_different == settings.look_different
+        assert (found.look_different, found.refine) == (settings.look_different, settings.refine)
 
 
 def test_cloak_has_the_defaults_of_its_settings():

@@ -278,6 +278,44 @@ def test_toward_a_target_the_similarities_are_to_it(run: Callable[..., Any], tin
         assert f"face {face}, picture {face}: c {similarity:.2f} (limit 0.30): {verdict}" in report
 
 
+def test_with_the_originals_every_face_is_moved_toward_who_it_is_there(
+    run: Callable[..., Any], tiny: Parts, image: Any
+) -> None:
+    import torch
+
+    changed = (image + 0.15 * torch.linspace(-1, 1, WIDTH).view(1, 1, -1, 1)).clamp(0.0, 1.0)  # other looks
+    options = {"image": changed, "original": image, "margin": 0.9, "fidelity": 26.0, "learning_rate": 0.1}
+    recognizer = ProjectionRecognizer("a")
+    found, *_, report = run(tiny, iterations=8, **options)
+    before, after, wanted = (recognizer.embed(picture.movedim(-1, 1), None) for picture in (changed, found, image))
+    assert bool(((after * wanted).sum(1) > (before * wanted).sum(1)).all())
+    assert "2 of 2 faces known to a" in report
+    assert "protected" not in report
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("small", "Expected originals of the shape of the pictures"),
+        ("stranger", "which all take for another person than in the originals"),
+        ("target", "Expected a target or the originals, got both"),
+    ],
+)
+def test_originals_that_do_not_fit_are_told(
+    core: Core, run: Callable[..., Any], tiny: Parts, image: Any, portrait: Any, given: str, text: str
+) -> None:
+    recognizer = ProjectionRecognizer("c", 3)
+    options: dict[str, Any] = {"original": image, "recognizers": (recognizer,)}
+    if given == "small":
+        options["original"] = image[:, :-4]
+    elif given == "stranger":
+        options["image"] = 1.0 - image
+    else:
+        options |= {"target": portrait, "target_consents": True}
+    with pytest.raises(core("faceprivacy_core.errors").InputError, match=text):
+        run(tiny, **options)
+
+
 @pytest.mark.weights
 def test_the_perceptual_weight_holds_the_looks(core: Core, run: Callable[..., Any], tiny: Parts, image: Any) -> None:
     free, held = (run(tiny, fidelity=0.0, iterations=3, perceptual_weight=weight)[0] for weight in (0.0, 50.0))
