@@ -17,7 +17,7 @@ from tests.support.pictures import HEIGHT, WIDTH, faces_in, pictures
 from tests.support.recognizer import ProjectionRecognizer
 
 RECOGNIZERS = (ProjectionRecognizer("a", 0), ProjectionRecognizer("b", 1))
-QUICK = {"steps": 10, "refine": 0}
+QUICK = {"steps": 10, "noise": 0.9, "refine": 0}
 FULL = {"ceiling": 1.0}
 
 
