@@ -59,9 +59,14 @@ def builtin_purifier(model: FaceModel, *, bf16: bool = False) -> Purifier:
 
     Args:
         model: The model.
-        bf16: Let UNet and decoder compute in bfloat16; latents, recorded attention, pictures and losses stay float32.
+        bf16: Let UNet and decoder compute in bfloat16; latents, recorded attention, pictures and losses stay float32. Their
+            weights are laid out channels-last, which changes no value. On one core with AVX512-BF16 the decoder took 0.6 of
+            its time and the UNet 0.9; channels-last made no difference there.
     """
     unet = model.denoiser.unet
+    if bf16:
+        for network in (unet, model.autoencoder):
+            network.to(memory_format=torch.channels_last)
     empty = model.empty_tokens().detach()
 
     def fast() -> AbstractContextManager[Any]:
