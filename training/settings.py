@@ -129,6 +129,9 @@ class DiffusionSettings:
         token_grids: Sides of the grids over which features are averaged to tokens.
         stages: Stages of the image tokens along the noise; 1 gives one set for all.
         drop_condition: Part of the samples trained with the empty condition.
+        structure: Part of the samples whose timestep is drawn in proportion to the noise's share of the
+            variance, 1 / (1 + SNR), the rest evenly; more of them gives more of the training to what a
+            face is made of and less to its finest grain.
         views: Differently cut and coloured versions of every face whose latents are kept.
         sampling_steps: Steps of the samples that are drawn to look at.
     """
@@ -143,6 +146,7 @@ class DiffusionSettings:
     token_width: int = 768
     stages: int = 1
     drop_condition: float = 0.3
+    structure: float = 0.0
     views: int = 4
     sampling_steps: int = 50
     steps: int = 20000

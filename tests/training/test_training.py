@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from faceprivacy_core.builtin.model import load_face_model
+from faceprivacy_core.diffusion.schedules import scaled_linear_alphas_cumprod
 from training.__main__ import run
 from training.autoencoder import load_trained, make_autoencoder
+from training.diffusion import timestep_odds
 from training.export import quantise
 from training.faces import OvalSource
 from training.loop import load_checkpoint, read_log, run_stage
@@ -186,6 +188,17 @@ def test_every_parameter_of_staged_tokens_gets_a_gradient_and_stages_differ_afte
         assert parameter.grad is not None, name
         assert float(parameter.grad.abs().sum()) > 0, name
     assert not torch.allclose(head.all_stages(pooled)[0], head.all_stages(pooled)[3])
+
+
+@pytest.mark.parametrize("structure", [0.0, 0.8])
+def test_timesteps_are_drawn_evenly_or_where_a_face_takes_shape(structure: float):
+    alphas_cumprod = scaled_linear_alphas_cumprod().float()
+    odds = timestep_odds(alphas_cumprod, structure)
+    assert float(odds.sum()) == pytest.approx(1.0, abs=1e-5)
+    assert float(odds.min()) >= (1.0 - structure) / len(odds) * 0.999
+    noise_share = 1.0 - alphas_cumprod
+    expected = (1.0 - structure) + structure * noise_share / noise_share.mean()
+    torch.testing.assert_close(odds * len(odds), expected)
 
 
 def test_stages_follow_those_of_the_pack():
