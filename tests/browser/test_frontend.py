@@ -72,8 +72,8 @@ def test_workflow_opens_without_a_missing_node_or_a_lost_link(page: Any, path: P
     _screenshot(page, path.stem)
     state = page.evaluate(STATE)
     assert state["missing"] == []
-    if path in RUNNABLE:  # the others ask for checkpoints that are not here
-        assert state["flagged"] == []
+    if path in RUNNABLE and "[output]" not in path.read_text(encoding="utf-8"):
+        assert state["flagged"] == []  # the others ask for checkpoints, or for a picture of an earlier run, that are not here
     assert state["nodes"] == len(workflow["nodes"])
     assert state["links"] == len(workflow["links"])
 
