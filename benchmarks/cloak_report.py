@@ -172,7 +172,7 @@ def summarise_ablation(rows: list[Row], folder: Path) -> list[str]:
         point = (found[0]["depth"], mean(found, "purification", "gain_attack"))
         curves.setdefault(f"{found[0]['schedule']}, {found[0]['empty']}", []).append(point)
     n = min(len(found) for found in groups.values())
-    drawn = [Curve(name, sorted(points), [f"{y:.2f}" for _, y in sorted(points)]) for name, points in curves.items()]
+    drawn = [Curve(name, sorted(points), [""] * len(points)) for name, points in curves.items()]
     draw_plot(drawn, "levels", f"purification gain of the attack (n = {n})").save(folder / "cloak_gain.png")
     return [table(head, lines), *refusals(rows), *_claims(groups), "![purification gain](cloak_gain.png)"]
 
