@@ -5,8 +5,9 @@
 
 Pictures: generated faces (`calibrate_recognizers generate` draws them) and the samples in
 `docs/samples`. Every face is detected and cut out as the pack does it. Writes a table
-(Markdown), the figures (JSON) and a grid of pictures to look at. Recognisers are those the
-methods hold out, so none was a loss in training. Measure times on a machine that does nothing else.
+(Markdown), the figures (JSON), a grid of pictures to look at, and for each file one of up to 64
+uncurated samples. Recognisers are those the methods hold out, so none was a loss in training.
+Measure times on a machine that does nothing else.
 
 Samples without a condition are compared with the first N generated faces. Two yardsticks stand
 beside them: the next N generated faces (column "generator"), and an older file (--compare). The
@@ -63,6 +64,7 @@ from faceprivacy_core.rng import seeded_noise
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 SHOWN = 12
+SAMPLES_ACROSS, SAMPLES_SHOWN = 8, 64
 UNCONDITIONAL = "unconditional"
 
 Figures = dict[str, dict[str, float]]
@@ -318,6 +320,15 @@ def save_grid(path: Path, pictures: Sequence[dict[str, Tensor]]) -> None:
     Image.fromarray(to_pictures(grid[None])[0]).save(path)
 
 
+def save_samples(path: Path, samples: Tensor) -> None:
+    """Save the first samples (N, 3, S, S) in rows, as they came; what is missing stays white."""
+    count = min(SAMPLES_SHOWN, -(-len(samples) // SAMPLES_ACROSS) * SAMPLES_ACROSS)
+    missing = samples.new_ones((max(0, count - len(samples)), *samples.shape[1:]))
+    rows = torch.cat([samples[:count], missing]).split(SAMPLES_ACROSS)
+    grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
+    Image.fromarray(to_pictures(grid[None])[0]).save(path)
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -338,6 +349,9 @@ def main() -> None:
     (options.out / "builtin_model.md").write_text(text + "\n", encoding="utf-8")
     (options.out / "builtin_model.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     save_grid(options.out / "builtin_model.png", pictures)
+    for number, shown in enumerate(pictures, 1):
+        if UNCONDITIONAL in shown:
+            save_samples(options.out / f"samples_{number}.png", shown[UNCONDITIONAL])
     print(text)  # noqa: T201
 
 

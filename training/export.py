@@ -40,6 +40,7 @@ def export(settings: Settings, held_out: Tensor) -> Path:
     base, header = _read_base(settings)
     ae_config, autoencoder, ae_step = load_trained(settings)
     path, steps = settings.folder / "diffusion.pt", {"autoencoder": ae_step, "diffusion": 0}
+    steps = {name: done or header.get("trained_steps", {}).get(name, 0) for name, done in steps.items()}
     parts: dict[str, Tensor] = {f"autoencoder.{name}": value for name, value in autoencoder.state_dict().items()}
     if path.is_file():
         content = load_checkpoint(path)

@@ -60,6 +60,8 @@ def test_one_command_measures_model_yardsticks_and_groups(
     assert set(nearest) == {0.0}, "These pictures are among the training faces."
     assert "| **unconditional** |" in capsys.readouterr().out
     assert (tmp_path / "builtin_model.png").is_file()
+    with Image.open(tmp_path / "samples_1.png") as samples:
+        assert samples.size[0] == builtin_model.SAMPLES_ACROSS * 128
 
 
 def test_too_few_generated_faces_are_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
