@@ -308,25 +308,25 @@ def table(results: dict[str, Figures]) -> str:
     return "\n".join(lines)
 
 
+def in_rows(pictures: Tensor, across: int) -> Tensor:
+    """Lay pictures (N, 3, S, S) out in rows, (3, rows * S, across * S); what is missing is white."""
+    missing = pictures.new_ones((-len(pictures) % across, *pictures.shape[1:]))
+    rows = torch.cat([pictures, missing]).split(across)
+    return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
+
+
 def save_grid(path: Path, pictures: Sequence[dict[str, Tensor]]) -> None:
     """Stack rows: every topic once for each file, the originals once."""
     rows = []
     for topic in pictures[0]:
         files = pictures[:1] if topic.startswith("original") else pictures
-        for images in (file[topic][:SHOWN] for file in files):
-            missing = images.new_ones((SHOWN - len(images), *images.shape[1:]))
-            rows.append(torch.cat(list(torch.cat([images, missing])), dim=2))
-    grid = torch.cat([row for row in rows if row.shape[-1] == rows[0].shape[-1]], dim=1)
-    Image.fromarray(to_pictures(grid[None])[0]).save(path)
+        rows += [in_rows(file[topic][:SHOWN], SHOWN) for file in files]
+    save(path, torch.cat([row for row in rows if row.shape[-1] == rows[0].shape[-1]], dim=1))
 
 
-def save_samples(path: Path, samples: Tensor) -> None:
-    """Save the first samples (N, 3, S, S) in rows, as they came; what is missing stays white."""
-    count = min(SAMPLES_SHOWN, -(-len(samples) // SAMPLES_ACROSS) * SAMPLES_ACROSS)
-    missing = samples.new_ones((max(0, count - len(samples)), *samples.shape[1:]))
-    rows = torch.cat([samples[:count], missing]).split(SAMPLES_ACROSS)
-    grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
-    Image.fromarray(to_pictures(grid[None])[0]).save(path)
+def save(path: Path, picture: Tensor) -> None:
+    """Write one picture (3, H, W) in [0, 1]."""
+    Image.fromarray(to_pictures(picture[None])[0]).save(path)
 
 
 def main() -> None:
@@ -351,7 +351,8 @@ def main() -> None:
     save_grid(options.out / "builtin_model.png", pictures)
     for number, shown in enumerate(pictures, 1):
         if UNCONDITIONAL in shown:
-            save_samples(options.out / f"samples_{number}.png", shown[UNCONDITIONAL])
+            samples = shown[UNCONDITIONAL][:SAMPLES_SHOWN]  # as they came
+            save(options.out / f"samples_{number}.png", in_rows(samples, SAMPLES_ACROSS))
     print(text)  # noqa: T201
 
 
