@@ -60,7 +60,7 @@ def measure(paths: list[Path], settings: AnonymizeSettings) -> tuple[list[Privac
         faces = detect_faces([original], detector, Selection(Which.LARGEST))
         images = to_tensor(original)
         started = time.perf_counter()
-        result = anonymize_faces(images, faces, model, seen, settings)
+        result = anonymize_faces(images, faces, model, seen, settings, detector=detector)
         seconds += time.perf_counter() - started
         protected = to_pixels(result.images)
         reports.append(
@@ -98,25 +98,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "benchmark")
     parser.add_argument("--count", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--noise", type=float, default=AnonymizeSettings.noise)
-    parser.add_argument("--switch", type=float, default=AnonymizeSettings.switch)
-    parser.add_argument("--strength", type=float, default=AnonymizeSettings.strength)
-    parser.add_argument("--floor", type=float, default=AnonymizeSettings.floor)
-    parser.add_argument("--no-baseline", action="store_true", help="leave out the run without energy")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--donors-only", action="store_true", help="leave out the published way, with and without energy")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     paths, results, figures, rows = pictures(options.count), {}, {}, []
-    for name, strength in (("energy on", options.strength), ("energy off", 0.0)):
-        if strength == 0.0 and options.no_baseline:
-            continue
-        settings = AnonymizeSettings(
-            steps=options.steps,
-            noise=options.noise,
-            switch=options.switch,
-            strength=strength,
-            floor=options.floor,
-        )
+    ways = {"donors": AnonymizeSettings(seed=options.seed)}
+    if not options.donors_only:
+        ways["published"] = AnonymizeSettings.published(seed=options.seed)
+        ways["published, energy off"] = AnonymizeSettings.published(seed=options.seed, strength=0.0)
+    for name, settings in ways.items():
         results[name], tiles, seconds = measure(paths, settings)
         rows.append(np.concatenate(tiles, axis=1))
         figures[name] = {

@@ -1,7 +1,7 @@
 """Quality and cost of the built-in face model, or of several model files side by side.
 
     python -m benchmarks.builtin_model [--model FILE ...] [--compare FILE] [--training-faces FOLDER]
-        [--faces N] [--steps 50] [--out output/builtin_model]
+        [--pairs FOLDER] [--faces N] [--steps 50] [--out output/builtin_model]
 
 Pictures: generated faces (`calibrate_recognizers generate` draws them) and the samples in
 `docs/samples`. Every face is detected and cut out as the pack does it. Writes a table
@@ -48,6 +48,7 @@ from benchmarks.distributions import (
     skin_and_pose_groups,
     to_pictures,
 )
+from benchmarks.photographs import PUBLISHED, compare_photos, read_pairs
 from benchmarks.pictures import GENERATED, ROOT, SAMPLES
 from faceprivacy_core.builtin.model import DEFAULT_FILE, FaceModel, load_face_model
 from faceprivacy_core.diffusion.samplers import Background, sample_euler
@@ -288,6 +289,11 @@ def measure(
     figures["round trip, groups of generated faces"] = by_group(each, groups)
     each, pictures["sample round trip"] = measure_round_trip(model, samples, judges)
     figures["round trip, samples"] = averages(each)
+    if options.pairs is not None:
+        pairs = read_pairs(options.pairs, PUBLISHED, judges.detector, model.resolution)
+        decoded = decode(model, in_chunks(model.autoencoder.encode, pairs.first * 2 - 1))
+        figures[f"round trip, {len(pairs.names)} photographs"] = compare_photos(decoded, pairs, judges)
+        pictures["original photograph"], pictures["photograph round trip"] = pairs.first, decoded
     if not options.round_trip_only:
         figures[UNCONDITIONAL], pictures[UNCONDITIONAL] = measure_free(model, options, judges, yardsticks(model.resolution))
         few = Crops(*(getattr(generated, field.name)[: options.told] for field in dataclasses.fields(Crops)))
@@ -335,6 +341,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, action="append", help="model file; give it twice to compare two")
     parser.add_argument("--compare", type=Path, help="model file, such as an older one, of which only samples are measured")
     parser.add_argument("--pictures", type=Path, default=GENERATED, help="folder of generated faces not used in training")
+    parser.add_argument("--pairs", type=Path, metavar="FOLDER", help="photographs NNN_0.jpg and NNN_1.jpg of the same people")
     parser.add_argument("--training-faces", type=Path, metavar="FOLDER", help="the faces the model was trained on")
     parser.add_argument("--faces", type=int, default=100, help="generated faces, unconditional samples, and yardstick faces")
     parser.add_argument("--told", type=int, default=50, help="faces for the conditional and the inpainting figures")

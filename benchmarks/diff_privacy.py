@@ -114,7 +114,7 @@ def anonymise(bench: Bench, scene: Scene, before: Scene) -> Row:
     tiles = [scene.crop]
     for name, diversity in (("diverse", 1.0), ("not diverse", 0.0)):
         started = time.perf_counter()
-        settings = AnonymizeSettings(variants=VARIANTS, diversity=diversity)
+        settings = AnonymizeSettings.published(variants=VARIANTS, diversity=diversity)
         images = anonymize_faces(scene.image, scene.faces, bench.model, bench.seen, settings).images
         row[name] = {
             "variants": [bench.see(scene, image[None]) for image in images],

@@ -1,39 +1,90 @@
 """Anonymise the faces of pictures: everybody, human or machine, sees somebody else.
 
+Two ways. With donors a generated person's look is told to the model, which draws a whole face at once; several
+are drawn and the best is kept. The published way tells it the person's own and pushes the identity away.
+
 Source: Diff-Privacy (He et al. 2023, arXiv 2309.05330), anonymisation.
+Deviations: donors; choosing among candidates. `Look.PERSON` is the published way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from enum import Enum
 
+import torch
 from torch import Tensor
 
 from .builtin.model import FaceModel
-from .errors import InputError
+from .candidates import best_of, judge
+from .donors import DonorSettings, Person, choose_donors, donor_pictures, fill_in, rank_donors, see_person, skin_ellipse
+from .embeddings.inversion import ModelIdentity, inversion_of_tokens
+from .embeddings.schedule import recover_schedule
+from .errors import InputError, NumericalError
+from .faces.sight import embed_all
 from .guidance.build import CombinedEnergy, EnergyWeights, build_energy
-from .protocols import FaceRecognizer, Progress
-from .regenerate import RegenerateResult, RegenerateSettings, regenerate_faces
+from .images import crop_faces, crop_landmarks, cut, paste_faces
+from .masks import MaskSettings, Region, draw_masks
+from .protocols import FaceDetector, FaceRecognizer, Progress
+from .regenerate import (
+    MakeEnergy,
+    RegenerateResult,
+    RegenerateSettings,
+    Tell,
+    Told,
+    regenerate_crops,
+    regenerate_faces,
+    regeneration_mask,
+)
+from .texture import match_sharpness
 from .types import FaceCrops, Faces
+
+ROUNDS = 3
+"""How often new candidates are drawn where none passed."""
+
+
+class Look(str, Enum):
+    """Whose look the model is told."""
+
+    DONOR = "a generated person's"
+    PERSON = "the person's own, pushed away"
 
 
 @dataclass(frozen=True)
 class AnonymizeSettings(RegenerateSettings):
-    """What to do to every face; defaults are the paper's.
+    """What to do to every face.
 
     Attributes:
+        look: Whose look is told. `published` gives the settings of the paper.
+        donors: How a donor is chosen.
+        candidates: Faces drawn for each result, of which the best is kept.
         floor: Similarity to the original below which nothing more is pushed.
         diversity: Weight of the push between variants.
     """
 
+    steps: int = 50
+    noise: float = 0.35
+    strength: float = 0.0
+    mask: MaskSettings = field(default_factory=lambda: MaskSettings(Region.INNER_FACE, grow=3.0))
+    look: Look = Look.DONOR
+    donors: DonorSettings = field(default_factory=DonorSettings)
+    candidates: int = 3
     floor: float = 0.0
     diversity: float = 1.0
+
+    @classmethod
+    def published(cls, **changes: object) -> AnonymizeSettings:
+        """Return the paper's settings, with changes."""
+        paper = {"steps": 50, "noise": 0.6, "strength": 1.0, "mask": MaskSettings(), "look": Look.PERSON}
+        return cls(**(paper | changes))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.diversity < 0.0:
             raise InputError(f"Expected a diversity >= 0, got {self.diversity}.")
+        if self.candidates < 1:
+            raise InputError(f"Expected at least one candidate, got {self.candidates}.")
 
 
 def anonymize_faces(
@@ -43,6 +94,7 @@ def anonymize_faces(
     recognizers: Sequence[FaceRecognizer],
     settings: AnonymizeSettings,
     *,
+    detector: FaceDetector | None = None,
     progress: Progress | None = None,
 ) -> RegenerateResult:
     """Replace every given face by one of nobody.
@@ -53,13 +105,104 @@ def anonymize_faces(
         model: The built-in face model, on any device.
         recognizers: Differentiable recognisers whose identity is pushed away.
         settings: See `AnonymizeSettings`.
+        detector: With donors, says whether a drawn face is one and where; None asks nobody.
         progress: Called after every denoising step.
 
     Returns, raises, laws: See `regenerate.regenerate_faces`.
     """
+    make_energy = _push_away(recognizers, settings)
+    if settings.look is Look.PERSON:
+        return regenerate_faces(images, faces, model, settings, make_energy, progress=progress)
+    originals, crops = crop_faces(images, faces, model.resolution)
+    mask = draw_masks(faces, settings.mask)[:, None]
+    changeable = regeneration_mask(cut(mask, crops))
+    results, energies = draw_with_donors(
+        originals, changeable, crops, model, recognizers, settings, detector=detector, progress=progress
+    )
+    return RegenerateResult(paste_faces(images, results, crops, mask), mask, crops, energies)
+
+
+def _push_away(recognizers: Sequence[FaceRecognizer], settings: AnonymizeSettings) -> MakeEnergy:
     weights = EnergyWeights(push_away=1.0, diversity=settings.diversity)
 
     def make_energy(originals: Tensor, mask: Tensor, crops: FaceCrops) -> CombinedEnergy:
         return build_energy(originals, crops, recognizers, weights, floor=settings.floor)
 
-    return regenerate_faces(images, faces, model, settings, make_energy, progress=progress)
+    return make_energy
+
+
+def draw_with_donors(
+    originals: Tensor,
+    mask: Tensor,
+    crops: FaceCrops,
+    model: FaceModel,
+    recognizers: Sequence[FaceRecognizer],
+    settings: AnonymizeSettings,
+    *,
+    detector: FaceDetector | None = None,
+    progress: Progress | None = None,
+) -> tuple[Tensor, tuple[float, ...]]:
+    """Draw aligned crops anew with the look of donors; of several candidates the best is kept.
+
+    Args:
+        originals: (N, 3, S, S) crops in [0, 1].
+        mask: (N, 1, S, S), 1 where the crop may change.
+        crops: Placement of the crops.
+        model, recognizers, settings, detector, progress: See `anonymize_faces`.
+
+    Returns:
+        (V * N, 3, S, S) crops in [0, 1] and the mean energy at every guided step.
+
+    Raises:
+        NumericalError: No candidate of a face passed; nothing half-good is returned.
+    """
+    landmarks5 = crop_landmarks(crops)
+    person = see_person(model.donors, originals, landmarks5, recognizers)
+    with torch.no_grad():
+        vectors = embed_all(recognizers, originals, landmarks5)
+    drawn = replace(settings, variants=settings.candidates * settings.variants)
+    make_energy = _push_away(recognizers, settings)
+    kept: list[Tensor | None] = [None] * (settings.variants * len(originals))
+    energies: tuple[float, ...] = ()
+    for attempt in range(ROUNDS):
+        tell = tell_donors(model, person, mask, settings.donors, attempt)
+        results, energies = regenerate_crops(originals, mask, crops, model, drawn, make_energy, tell=tell, progress=progress)
+        results = match_sharpness(results, originals, skin_ellipse(originals.shape[-1]))
+        verdict = judge(results, landmarks5, vectors, recognizers, detector)
+        best = best_of(torch.where(verdict.passed, verdict.cost, torch.inf), len(originals), settings.variants)
+        for place, index in enumerate(best.tolist()):
+            if kept[place] is None and verdict.passed[index]:
+                kept[place] = results[index]
+        if all(result is not None for result in kept):
+            return torch.stack(kept), energies
+    missed = sorted({place % len(originals) for place, result in enumerate(kept) if result is None})
+    raise NumericalError(
+        f"Expected a new face that no recogniser takes for the person and that lies where the old one was, got none for "
+        f"face {', '.join(map(str, missed))} in {ROUNDS} rounds of {settings.candidates}. Try another seed, more candidates, "
+        "a larger mask, or blur this face."
+    )
+
+
+def tell_donors(model: FaceModel, person: Person, mask: Tensor, settings: DonorSettings, attempt: int = 0) -> Tell:
+    """Tell the model donors at every noise level; the drawing starts from them, put into the old surroundings.
+
+    Args:
+        model: The built-in model, whose bank is chosen from.
+        person: The faces that need donors.
+        mask: (N, 1, S, S), 1 where a face may change; nothing of the person is left there.
+        settings: How a donor is chosen.
+        attempt: Counted from 0; every further one passes over the donors of those before.
+    """
+    ranking = rank_donors(model.donors, person, settings)
+
+    def tell(originals: Tensor, crops: FaceCrops, seeds: Sequence[int]) -> Told:
+        chosen = choose_donors(ranking.roll(-attempt * settings.among, dims=1), seeds, settings)
+        pictures = donor_pictures(model, chosen, person, settings)
+        filled = fill_in(originals, mask.to(originals), pictures)
+        with torch.no_grad():
+            tokens = model.encode_tokens(pictures)
+            start = model.autoencoder.encode(filled * 2.0 - 1.0)
+        inversion = inversion_of_tokens(tokens, model.empty_tokens(), ModelIdentity(model.model_name))
+        return Told(inversion, recover_schedule(), start)
+
+    return tell

@@ -113,7 +113,7 @@ def recover_crops(
         raise InputError("Expected an inversion with a noise map, got one without. Invert again with the noise map.")
     check_model(inversion.model, model_identity(model))
     check_levels(inversion.noise, model.denoiser.schedule, steps)
-    side = 8 * inversion.noise.latent.shape[-1]
+    side = model.autoencoder.config.downscale * inversion.noise.latent.shape[-1]
     if side != model.resolution or (inversion.crops is not None and inversion.crops.size != side):
         crop_size = None if inversion.crops is None else inversion.crops.size
         raise InputError(

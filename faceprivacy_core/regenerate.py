@@ -11,7 +11,7 @@ Deviations: aligned crops instead of the squashed picture; the start level match
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from .builtin.model import FaceModel
 from .diffusion.samplers import Background, sample_euler
 from .diffusion.schedules import ddim_sigmas
-from .embeddings.inversion import ModelIdentity, inversion_of_tokens
-from .embeddings.schedule import image_then_empty
+from .embeddings.inversion import FaceInversion, ModelIdentity, inversion_of_tokens
+from .embeddings.schedule import StageSchedule, image_then_empty
 from .embeddings.scheduled import ScheduledDenoiser
 from .errors import InputError
 from .guidance.guided import EnergyGuidance, ImageEnergy
@@ -32,9 +32,30 @@ from .protocols import Progress
 from .rng import face_seeds, seeded_noise
 from .types import FaceCrops, Faces
 
+DECODED_AT_ONCE = 8
+
 MakeEnergy = Callable[[Tensor, Tensor, FaceCrops], ImageEnergy]
 """Receives the original crops (N, 3, S, S) and the mask (N, 1, S, S), both on the model's device,
 and the placement; returns the energy that guides their regeneration."""
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What the model is told while it draws R = V * N faces, variant by variant.
+
+    Attributes:
+        inversion: Tokens of N or of R faces.
+        schedule: When they act.
+        start: (R or N, C, h, w) latents that are noised to begin with.
+    """
+
+    inversion: FaceInversion
+    schedule: StageSchedule
+    start: Tensor
+
+
+Tell = Callable[[Tensor, FaceCrops, Sequence[int]], Told]
+"""Receives the original crops (N, 3, S, S) on the model's device, their placement and the seed of each result."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +155,7 @@ def regenerate_crops(
     settings: RegenerateSettings,
     make_energy: MakeEnergy,
     *,
+    tell: Tell | None = None,
     progress: Progress | None = None,
 ) -> tuple[Tensor, tuple[float, ...]]:
     """Draw aligned crops anew.
@@ -143,6 +165,7 @@ def regenerate_crops(
         mask: (N, 1, S, S), 1 where the crop may change.
         crops: Placement of the crops.
         model, settings, make_energy, progress: See `regenerate_faces`.
+        tell: What the model is told; by default the person's own tokens, then the empty condition.
 
     Returns:
         (V * N, 3, S, S) crops in [0, 1] and the mean energy at every guided step.
@@ -150,13 +173,13 @@ def regenerate_crops(
     device = next(model.autoencoder.parameters()).device
     originals, mask = originals.to(device), mask.to(device)
     with torch.no_grad():
-        latent = model.autoencoder.encode(originals * 2.0 - 1.0).repeat(settings.variants, 1, 1, 1)
-        tokens = model.encode_tokens(originals)
-    inversion = inversion_of_tokens(tokens, model.empty_tokens(), ModelIdentity(model.model_name))
-    schedule = model.denoiser.schedule
-    denoiser = ScheduledDenoiser(model.denoiser, schedule, inversion, image_then_empty(settings.switch))
-    sigmas = ddim_sigmas(schedule, settings.steps, settings.noise).float()
+        latent = model.autoencoder.encode(originals * 2.0 - 1.0)
     seeds = face_seeds(settings.seed, [crop.face.image_index for crop in crops.items], settings.variants)
+    told = (tell or tell_the_person(model, latent, settings.switch))(originals, crops, seeds)
+    latent, start = (z.repeat(len(seeds) // len(z), 1, 1, 1) for z in (latent, told.start))
+    schedule = model.denoiser.schedule
+    denoiser = ScheduledDenoiser(model.denoiser, schedule, told.inversion, told.schedule)
+    sigmas = ddim_sigmas(schedule, settings.steps, settings.noise).float()
     noise = seeded_noise(seeds, tuple(latent.shape[1:])).to(device)
     latent_mask = F.max_pool2d(mask, originals.shape[-1] // latent.shape[-1])
     background = Background(latent, noise, latent_mask.repeat(settings.variants, 1, 1, 1))
@@ -168,10 +191,28 @@ def regenerate_crops(
     guidance = EnergyGuidance(energy, decode, schedule, settings.strength, micro_batch=settings.micro_batch)
     with torch.no_grad():
         x = sample_euler(
-            denoiser, background.restore(latent + sigmas[0] * noise, float(sigmas[0])), sigmas, None,
+            denoiser, background.restore(start + sigmas[0] * noise, float(sigmas[0])), sigmas, None,
             edit_denoised=guidance, background=background, progress=progress,
         )  # fmt: skip
-        return decode(x).cpu(), tuple(guidance.history)
+        return torch.cat([decode(part) for part in x.split(DECODED_AT_ONCE)]).cpu(), tuple(guidance.history)
+
+
+def tell_the_person(model: FaceModel, latent: Tensor, switch: float) -> Tell:
+    """Tell the model the person's own tokens above a timestep, and nothing below it.
+
+    Args:
+        model: The built-in face model.
+        latent: (N, C, h, w) of the original crops; the drawing starts from them.
+        switch: Timestep (of 1000).
+    """
+
+    def tell(originals: Tensor, crops: FaceCrops, seeds: Sequence[int]) -> Told:
+        with torch.no_grad():
+            tokens = model.token_head(latent)
+        inversion = inversion_of_tokens(tokens, model.empty_tokens(), ModelIdentity(model.model_name))
+        return Told(inversion, image_then_empty(switch), latent)
+
+    return tell
 
 
 def regeneration_mask(mask: Tensor) -> Tensor:

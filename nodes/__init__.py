@@ -7,6 +7,7 @@ from ._host import register_models_folder
 from .adversarial import AdversarialLatent
 from .builtin import LoadBuiltinFaceModel
 from .crops import FaceCrop, FacePaste
+from .donors import DonorFace
 from .evaluate import PrivacyReport
 from .faces import FaceMask, LoadFaceRecognizers
 from .guidance import EnergyGuidance
@@ -34,6 +35,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadKeyedImage,
     SaveInversion,
     LoadInversion,
+    DonorFace,
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import comfy.latent_formats
+import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
@@ -49,9 +50,20 @@ class LoadBuiltinFaceModel(io.ComfyNode):
         return io.NodeOutput(host_model(file), host_vae(file), encoder, encoder.resolution, empty)
 
 
+class _FaceModelConfig(comfy.supported_models.SD15):
+    """The built-in UNet in the host's words: of the SD1.x kind, but it predicts v and has more latent channels."""
+
+    def model_type(self, state_dict: dict[str, torch.Tensor], prefix: str = "") -> comfy.model_base.ModelType:
+        return comfy.model_base.ModelType.V_PREDICTION
+
+    def inpaint_model(self) -> bool:
+        """The host takes more than four channels for an inpainting model's."""
+        return False
+
+
 def host_model(file: FaceModelFile) -> comfy.model_patcher.ModelPatcher:
     """Build the host's MODEL from a built-in model file."""
-    config = comfy.supported_models.SD15(host_unet_config(file.config["unet"]))
+    config = _FaceModelConfig(host_unet_config(file.config["unet"]))
     config.unet_config.update(num_heads=file.config["unet"]["attention_head_dim"], num_head_channels=-1)
     config.latent_format = face_latent_format(file)
     config.sampling_settings = {
@@ -96,6 +108,7 @@ def face_latent_format(file: FaceModelFile) -> comfy.latent_formats.LatentFormat
     latent_format = comfy.latent_formats.LatentFormat()
     latent_format.scale_factor = 1.0
     latent_format.latent_channels = file.config["autoencoder"]["latent_channels"]
+    latent_format.spacial_downscale_ratio = file.autoencoder_config.downscale
     latent_format.latent_rgb_factors = file.config["preview"]["factors"]
     latent_format.latent_rgb_factors_bias = file.config["preview"]["bias"]
     return latent_format
@@ -118,6 +131,7 @@ class _BuiltinVae(comfy.sd.VAE):
         stand_in = comfy.sd.comfy.taesd.taesd.TAESD(latent_channels=autoencoder.latent_mean.shape[0])
         super().__init__(sd=dict(stand_in.state_dict()), dtype=torch.float32)
         self.first_stage_model = autoencoder
+        self.downscale_ratio = self.upscale_ratio = autoencoder.config.downscale
         self.patcher = comfy.model_patcher.ModelPatcher(
             autoencoder, load_device=self.device, offload_device=comfy.model_management.vae_offload_device()
         )

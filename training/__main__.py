@@ -6,14 +6,19 @@ import argparse
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
+from faceprivacy_core.builtin.model import read_face_model_file
 
 from .autoencoder import AutoencoderStage, load_trained
 from .data import draw_file, load_pictures
 from .diffusion import DiffusionStage
 from .export import export
-from .faces import pack_generator
-from .latents import LatentPool, encode_pool, load_latents, save_latents
-from .loop import run_stage
+from .faces import SYNTHETIC
+from .features import FeatureBasis, find_basis
+from .generator import Generator, load_generator, pack_generator
+from .latents import Sources, load_latents, make_latents, save_latents
+from .loop import load_checkpoint, run_stage
 from .pictures import FacePool
 from .settings import Settings, load_settings
 from .speed import matrix_peak, measure_speed
@@ -40,7 +45,7 @@ def run(stage: str, settings: Settings, minutes: float | None = None) -> None:
     pool = FacePool(load_pictures(settings), settings.data)
     options = settings.run
     if stage == "autoencoder":
-        trained = AutoencoderStage(settings, pool)
+        trained = AutoencoderStage(settings, pool, *load_known(settings))
         run_stage(trained, settings.folder, minutes, options.save_every_s, options.log_every)
     elif stage == "diffusion":
         trained = make_diffusion(settings, pool)
@@ -48,7 +53,7 @@ def run(stage: str, settings: Settings, minutes: float | None = None) -> None:
     elif stage == "speed":
         report_speed(settings, pool)
     elif stage == "export":
-        export(settings, pool.held_out(settings.autoencoder.resolution, torch.device("cpu")).images)
+        export(settings, pool.held_out(settings.autoencoder.side, torch.device("cpu")).images)
 
 
 def report_speed(settings: Settings, pool: FacePool) -> None:
@@ -58,7 +63,7 @@ def report_speed(settings: Settings, pool: FacePool) -> None:
     dtype = torch.bfloat16 if settings.run.precision == "bf16" else torch.float32
     peak = matrix_peak(device, dtype, side=8192 if is_gpu else 1024)
     print(f"speed: a matrix product reaches {peak:.3g} TFLOP/s")
-    makers = {"autoencoder": AutoencoderStage, "diffusion": make_diffusion}
+    makers = {"autoencoder": lambda *given: AutoencoderStage(*given, *load_known(settings)), "diffusion": make_diffusion}
     for name, make in makers.items():
         if name == "diffusion" and not (settings.folder / "autoencoder.pt").is_file():
             continue
@@ -67,20 +72,42 @@ def report_speed(settings: Settings, pool: FacePool) -> None:
 
 
 def make_diffusion(settings: Settings, pool: FacePool) -> DiffusionStage:
-    """Encode the pool, or read it encoded, and make the stage."""
-    device = settings.run.torch_device()
+    """Make the latents, or read them, and make the stage."""
+    device, folder = settings.run.torch_device(), settings.folder
     _, autoencoder, ae_steps = load_trained(settings)
-    autoencoder = autoencoder.to(device)
-    path = settings.folder / "latents.safetensors"
-    mark = f"{ae_steps} steps, {len(pool.pictures)} faces, {settings.data}, {settings.diffusion.views} views"
-    latents: LatentPool | None = None if settings.data.in_memory else load_latents(path, mark, device)
+    sources = Sources(pool, autoencoder.to(device), *load_known(settings))
+    options = settings.diffusion
+    needs = () if options.source == "features" else (ae_steps, len(pool.pictures), options.views)
+    mark = f"{options.source} {options.known_faces} {needs} {settings.data}"
+    path = folder / "latents.safetensors"
+    latents = load_latents(path, mark, device)
     if latents is None:
-        latents = encode_pool(autoencoder, pool, settings, keep_scale=bool(settings.autoencoder.start_from))
-        if not settings.data.in_memory:
-            save_latents(path, mark, latents)
+        latents = make_latents(settings, sources, known_scale(settings))
+        save_latents(path, mark, latents)
     autoencoder.latent_mean.copy_(latents.mean)
     autoencoder.latent_std.copy_(latents.std)
     return DiffusionStage(settings, latents, autoencoder)
+
+
+def known_scale(settings: Settings) -> tuple[Tensor, Tensor] | None:
+    """Return mean and deviation of the latents that a UNet was trained on before, if there is one."""
+    checkpoint = settings.folder / "diffusion.pt"
+    if checkpoint.is_file():
+        scale = load_checkpoint(checkpoint)["state"]["scale"]
+        return scale["mean"], scale["std"]
+    if settings.diffusion.start_from:
+        weights = read_face_model_file(Path(settings.diffusion.start_from)).autoencoder
+        return weights["latent_mean"], weights["latent_std"]
+    return None
+
+
+def load_known(settings: Settings) -> tuple[Generator | None, FeatureBasis | None]:
+    """Load the generator and the basis of its features; ovals have neither."""
+    options = settings.data
+    if options.generator == SYNTHETIC:
+        return None, None
+    generator = load_generator(Path(options.generator)).to(settings.run.torch_device())
+    return generator, find_basis(generator, settings.autoencoder.latent_channels, options.first_seed, options.truncation)
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +12,48 @@ from torch import Tensor, nn
 
 from faceprivacy_core.builtin.autoencoder import FaceAutoencoder
 from faceprivacy_core.builtin.model import read_face_model_file
-from faceprivacy_core.builtin.tokens import TokenConfig
+from faceprivacy_core.builtin.tokens import TokenConfig, TokenHead
 from faceprivacy_core.diffusion.backends.diffusers import DiffusersDenoiser
 from faceprivacy_core.diffusion.samplers import sample_euler
 from faceprivacy_core.diffusion.schedules import NoiseSchedule, ddim_sigmas, scaled_linear_alphas_cumprod
-from faceprivacy_core.embeddings.inversion import FaceInversion, ModelIdentity
-from faceprivacy_core.embeddings.schedule import TRAIN_STEPS, recover_schedule
-from faceprivacy_core.embeddings.scheduled import ScheduledDenoiser
 from faceprivacy_core.rng import seeded_noise
 
 from .averaging import WeightAverage, learning_rate_factor, set_learning_rate
+from .half import HalfTwin
 from .latents import LatentPool
 from .pictures import step_generator
 from .plots import save_curves, save_grid
 from .settings import DiffusionSettings, Settings
-from .tokens import StagedTokenHead, stages_of
 
+PREDICTION = "v_prediction"
 SHOWN = 8
+CHUNK = 32
+TRAIN_STEPS = 1000
 
 
 class Denoising(nn.Module):
     """UNet and token head, trained as one."""
 
-    def __init__(self, unet: UNet2DConditionModel, tokens: StagedTokenHead) -> None:
+    def __init__(self, unet: UNet2DConditionModel, tokens: TokenHead) -> None:
         super().__init__()
         self.unet, self.tokens = unet, tokens
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, pooled: Tensor, dropped: Tensor) -> Tensor:
-        """Predict the noise; where `dropped` (B,) the condition is the empty one."""
-        tokens = self.tokens.from_pooled(pooled, stages_of(timesteps, self.tokens.stages))
+    def forward(self, noisy: Tensor, timesteps: Tensor, latents: Tensor, dropped: Tensor) -> Tensor:
+        """Predict v of noisy latents, told the clean ones' tokens; where `dropped` (B,) the empty condition."""
+        tokens = self.tokens(latents)
         cond = torch.where(dropped[:, None, None], self.tokens.null.to(tokens.dtype), tokens)
         return self.unet(noisy, timesteps, cond, return_dict=False)[0]
 
 
 class DiffusionStage:
-    """One step: noise some latents, predict the noise, compare.
+    """One step: noise some latents, predict v = sqrt(a) noise - sqrt(1 - a) latent, compare.
 
     Args:
         settings: All settings.
-        pool: Encoded views.
+        pool: Latents.
         autoencoder: Decodes samples to look at; its buffers normalise as the pool does.
+
+    Source: Salimans and Ho (2022), Progressive distillation, arXiv 2202.00512, appendix D.
     """
 
     name = "diffusion"
@@ -63,51 +64,48 @@ class DiffusionStage:
         self.steps, self.batch = options.steps, options.batch
         self.device = settings.run.torch_device()
         torch.manual_seed(settings.run.seed)
-        self.unet_config = unet_config(options, pool.latents.shape[1], pool.latents.shape[-1])
-        self.token_config = TokenConfig(pool.pooled.shape[-1], options.token_grids, options.token_width)
-        self.model = make_denoising(options, self.unet_config, self.token_config, pool).to(self.device)
+        channels, side = pool.latents.shape[1], pool.latents.shape[-1]
+        self.unet_config = unet_config(options, channels, side)
+        self.token_config = TokenConfig(channels, options.token_channels, options.token_grids, options.token_width)
+        self.model = make_denoising(options, self.unet_config, self.token_config).to(self.device)
         if self.device.type == "cuda":
             self.model = self.model.to(memory_format=torch.channels_last)
         else:
             self.model.unet.set_attn_processor(AttnProcessor())  # with its gradient a third faster than the fused one
+        self.half = HalfTwin(self.model, settings.run.precision == "bf16")
         self.average = WeightAverage(self.model, options.ema)
         fused = self.device.type == "cuda"
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), options.learning_rate, weight_decay=0.01, fused=fused)
-        alphas_cumprod = scaled_linear_alphas_cumprod().float()
-        self._timestep_odds = timestep_odds(alphas_cumprod, options.structure)
-        self._alphas_cumprod = alphas_cumprod.to(self.device)
-        self._predict = torch.compile(self.model) if settings.run.compiled else self.model
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), options.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=fused
+        )
+        self._alphas_cumprod = scaled_linear_alphas_cumprod().float().to(self.device)
 
     def train_step(self, step: int) -> dict[str, Tensor]:
         """Do one step."""
-        generator = step_generator(self.settings.run.seed, step)
+        random = step_generator(self.settings.run.seed, step)
         count = len(self.pool) - self.pool.held_out
-        index = (self.pool.held_out + torch.randint(count, (self.batch,), generator=generator)).to(self.device)
-        timesteps = self._timestep_odds.multinomial(self.batch, replacement=True, generator=generator).to(self.device)
-        dropped = (torch.rand(self.batch, generator=generator) < self.options.drop_condition).to(self.device)
-        noise = torch.randn((self.batch, *self.pool.latents.shape[1:]), generator=generator).to(self.device)
+        index = (self.pool.held_out + torch.randint(count, (self.batch,), generator=random)).to(self.device)
+        timesteps = torch.randint(TRAIN_STEPS, (self.batch,), generator=random).to(self.device)
+        dropped = (torch.rand(self.batch, generator=random) < self.options.drop_condition).to(self.device)
+        noise = torch.randn((self.batch, *self.pool.latents.shape[1:]), generator=random).to(self.device)
         factor = learning_rate_factor(step, self.steps, self.options.warm_up)
         set_learning_rate(self.optimizer, self.options.learning_rate * factor)
-        error = self._error(self._predict, index, timesteps, noise, dropped)
-        loss = error.mean()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.half.refresh()
+        loss = self._error(index, timesteps, noise, dropped).mean()
         loss.backward()
+        self.half.hand_over_gradients()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         self.average.update(step)
-        return {"eps": loss.detach()}
+        return {"v": loss.detach()}
 
-    def _error(self, predict: nn.Module, index: Tensor, timesteps: Tensor, noise: Tensor, dropped: Tensor) -> Tensor:
+    def _error(self, index: Tensor, timesteps: Tensor, noise: Tensor, dropped: Tensor) -> Tensor:
         alpha = self._alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-        noisy = alpha.sqrt() * self.pool.latents[index] + (1 - alpha).sqrt() * noise
-        with self._autocast():
-            predicted = predict(noisy, timesteps, self.pool.pooled[index], dropped)
-        return (predicted.float() - noise).pow(2).mean((1, 2, 3))
-
-    def _autocast(self) -> contextlib.AbstractContextManager[None]:
-        if self.settings.run.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return contextlib.nullcontext()
+        clean = self.pool.latents[index].float()
+        noisy, velocity = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+        predicted = self.half.net(noisy.to(self.half.dtype), timesteps, clean.to(self.half.dtype), dropped)
+        return (predicted.float() - velocity).pow(2).mean((1, 2, 3))
 
     def state(self) -> dict[str, Any]:
         """See `loop.Stage`."""
@@ -122,16 +120,15 @@ class DiffusionStage:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """See `loop.Stage`."""
-        if not torch.allclose(state["scale"]["std"].to(self.device), self.pool.std, rtol=1e-3):
-            raise SystemExit("The checkpoint was trained on other latents. Delete it, or bring the old autoencoder back.")
         self.model.load_state_dict(state["model"])
         self.average.load_state(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
 
     @torch.no_grad()
     def show(self, folder: Path) -> dict[str, float]:
-        """Measure the averaged weights on views held out; write samples and curves."""
+        """Measure the averaged weights on latents held out; write samples and curves."""
         self.average.swap()
+        self.half.refresh()
         try:
             figures = self._held_out_error()
             save_grid(folder / "diffusion.png", self._samples())
@@ -148,39 +145,22 @@ class DiffusionStage:
         figures = {}
         for name, empty in (("held_out_conditional", False), ("held_out_empty", True)):
             dropped = torch.full((count,), empty, device=self.device)
-            pieces = zip(*(item.split(32) for item in (index, timesteps, noise, dropped)), strict=True)
-            figures[name] = float(torch.cat([self._error(self.model, *piece) for piece in pieces]).mean())
+            pieces = zip(*(item.split(CHUNK) for item in (index, timesteps, noise, dropped)), strict=True)
+            figures[name] = float(torch.cat([self._error(*piece) for piece in pieces]).mean())
         return figures
 
     def _samples(self) -> list[Tensor]:
         """Rows: unconditional, decoded pictures, drawn from noise with those pictures' tokens."""
         shown = min(SHOWN, self.pool.held_out)
+        latents = self.pool.latents[:shown].float()
         schedule = NoiseSchedule.scaled_linear()
-        denoiser = DiffusersDenoiser(self.model.unet, schedule)
+        denoiser = DiffusersDenoiser(self.model.unet, schedule, PREDICTION)
         sigmas = ddim_sigmas(schedule, self.options.sampling_steps).float()
-        start = float(sigmas[0]) * seeded_noise(range(shown), tuple(self.pool.latents.shape[1:])).to(self.device)
+        start = float(sigmas[0]) * seeded_noise(range(shown), tuple(latents.shape[1:])).to(self.device)
         empty = self.model.tokens.null[None]
-        stages = self.model.tokens.all_stages(self.pool.pooled[:shown])
-        guided = ScheduledDenoiser(denoiser, schedule, FaceInversion(stages, empty, ModelIdentity("")), recover_schedule())
-        with self._autocast():
-            free = sample_euler(denoiser, start, sigmas, empty)
-            told = sample_euler(guided, start, sigmas, None)
-        return [self.autoencoder.decode(latents.float()) for latents in (free, self.pool.latents[:shown], told)]
-
-
-def timestep_odds(alphas_cumprod: Tensor, structure: float) -> Tensor:
-    """Return with which probability (T,) a sample is trained at every timestep.
-
-    Args:
-        alphas_cumprod: (T,) share of the picture in the variance.
-        structure: See `DiffusionSettings`.
-
-    Source: the weights of Choi et al. 2022 (arXiv 2204.00227) with k = 1 and gamma = 1, drawn by instead
-        of multiplied with.
-    """
-    noise_share = 1.0 - alphas_cumprod
-    even = torch.full_like(noise_share, 1.0 / len(noise_share))
-    return (1.0 - structure) * even + structure * noise_share / noise_share.sum()
+        free = sample_euler(denoiser, start, sigmas, empty)
+        told = sample_euler(denoiser, start, sigmas, self.model.tokens(latents))
+        return [self.autoencoder.decode(drawn) for drawn in (free, latents, told)]
 
 
 def unet_config(options: DiffusionSettings, latent_channels: int, latent_side: int) -> dict[str, Any]:
@@ -201,17 +181,11 @@ def unet_config(options: DiffusionSettings, latent_channels: int, latent_side: i
     }
 
 
-def make_denoising(
-    options: DiffusionSettings, config: dict[str, Any], token_config: TokenConfig, pool: LatentPool
-) -> Denoising:
+def make_denoising(options: DiffusionSettings, config: dict[str, Any], token_config: TokenConfig) -> Denoising:
     """Make the networks: fresh, or with the weights of a model file of the same shape."""
-    model = Denoising(UNet2DConditionModel(**config), StagedTokenHead(token_config, options.stages))
-    model.tokens.feature_mean.copy_(pool.feature_mean)
-    model.tokens.feature_std.copy_(pool.feature_std)
+    model = Denoising(UNet2DConditionModel(**config), TokenHead(token_config))
     if options.start_from:
         file = read_face_model_file(Path(options.start_from))
         model.unet.load_state_dict(file.unet)
-        missing = model.tokens.load_state_dict(file.tokens, strict=False).missing_keys
-        if any(name.split(".")[0] not in ("down", "stage", "up") for name in missing):
-            raise ValueError(f"Expected the token head of {options.start_from} to fit, but it lacks {missing}.")
+        model.tokens.load_state_dict(file.tokens)
     return model

@@ -13,13 +13,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from faceprivacy_core.builtin.autoencoder import LATENT_BOUND, AutoencoderConfig, FaceAutoencoder
+from faceprivacy_core.builtin.autoencoder import AutoencoderConfig, FaceAutoencoder
 from faceprivacy_core.builtin.model import FORMAT, FORMAT_VERSION, _dequantise
+from faceprivacy_core.builtin.tokens import TokenConfig
 
 from .autoencoder import load_trained
+from .diffusion import PREDICTION
+from .donors import make_donors
+from .latents import normalise
 from .loop import load_checkpoint
 from .settings import ExportSettings, Settings
 
+EIGHT_BIT = (".weight", ".latents")
 CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8)
 """Parts of a channel's largest value tried as the largest that 8 bits can say."""
 
@@ -50,11 +55,14 @@ def export(settings: Settings, held_out: Tensor) -> Path:
     elif not base:
         print("export: no UNet yet; the file holds the autoencoder alone, to go on from elsewhere.")
         parts |= _measured_scale(autoencoder, held_out)
-    header |= {"name": settings.export.name, "resolution": settings.autoencoder.resolution, "trained_steps": steps}
+    header |= {"name": settings.export.name, "resolution": settings.autoencoder.side, "trained_steps": steps}
     header["autoencoder"] = dataclasses.asdict(ae_config)
+    normalise_into(autoencoder, parts)
     if "preview" not in header or settings.autoencoder.trainable == "all":
-        normalise_into(autoencoder, parts)
         header["preview"] = fit_preview(autoencoder, held_out)
+    if settings.export.donors:
+        header["donors"], bank = make_donors(settings, autoencoder)
+        parts |= {f"donors.{name}": value for name, value in bank.items()}
     tensors = _store(parts, base, settings.export)
     target = settings.folder / "face_model.safetensors"
     metadata = {"format": FORMAT, "version": FORMAT_VERSION, "config": json.dumps(header, sort_keys=True)}
@@ -126,27 +134,24 @@ def decoded_error(config: AutoencoderConfig, parts: dict[str, Tensor], tensors: 
 
 def _measured_scale(autoencoder: FaceAutoencoder, images: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
-        raw = LATENT_BOUND * torch.tanh(torch.cat([autoencoder.enc(part) for part in images.split(16)]) / LATENT_BOUND)
-    return {"autoencoder.latent_mean": raw.mean((0, 2, 3)), "autoencoder.latent_std": raw.std((0, 2, 3))}
+        measured = normalise(torch.cat([autoencoder.enc(part) for part in images.split(16)]), 0)
+    return {"autoencoder.latent_mean": measured.mean, "autoencoder.latent_std": measured.std}
 
 
 def _read_base(settings: Settings) -> tuple[dict[str, Tensor], dict[str, Any]]:
     source = settings.diffusion.start_from or settings.autoencoder.start_from
     if not source:
-        return {}, {"prediction": "epsilon", "schedule": {"beta_start": 0.00085, "beta_end": 0.012, "num_steps": 1000}}
+        return {}, {"prediction": PREDICTION, "schedule": {"beta_start": 0.00085, "beta_end": 0.012, "num_steps": 1000}}
     with safe_open(source, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
         return tensors, json.loads(file.metadata()["config"])
 
 
 def _diffusion_header(settings: Settings, state: dict[str, Any]) -> dict[str, Any]:
-    options = settings.diffusion
-    tokens = {
-        "feature_channels": state["model"]["tokens.p.weight"].shape[1],
-        "grids": options.token_grids,
-        "width": options.token_width,
-    }
-    return {"unet": state["unet_config"], "tokens": tokens if options.stages == 1 else tokens | {"stages": options.stages}}
+    options, weights = settings.diffusion, state["model"]
+    channels, latent_channels = weights["tokens.look.0.weight"].shape[:2]
+    tokens = TokenConfig(latent_channels, channels, options.token_grids, options.token_width)
+    return {"unet": state["unet_config"], "tokens": dataclasses.asdict(tokens), "prediction": PREDICTION}
 
 
 def _diffusion_parts(state: dict[str, Any]) -> dict[str, Tensor]:
@@ -165,12 +170,12 @@ def _store(parts: dict[str, Tensor], base: dict[str, Tensor], options: ExportSet
             tensors[name] = base[name]
             if name + ".scale" in base:
                 tensors[name + ".scale"] = base[name + ".scale"]
-        elif options.eight_bit and name.endswith(".weight") and _is_large(parts[name], options):
+        elif options.eight_bit and name.endswith(EIGHT_BIT) and _is_large(name, parts[name], options):
             tensors[name], tensors[name + ".scale"] = quantise(parts[name])
         else:
             tensors[name] = parts[name].half() if parts[name].ndim >= 2 else parts[name].float()
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
-def _is_large(weight: Tensor, options: ExportSettings) -> bool:
-    return weight.ndim >= 2 and weight.numel() >= options.eight_bit_from
+def _is_large(name: str, weight: Tensor, options: ExportSettings) -> bool:
+    return weight.ndim >= 2 and weight.numel() >= options.eight_bit_from and not name.startswith(options.sixteen_bit)

@@ -1,7 +1,8 @@
-"""What the UNet is trained on: latents and pooled features of many views of every face."""
+"""What the UNet is trained on: latents of many faces, those of the generator's features and those of encoded pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,65 +11,120 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from faceprivacy_core.builtin.autoencoder import LATENT_BOUND, FaceAutoencoder, pooled_tokens
+from faceprivacy_core.builtin.autoencoder import FaceAutoencoder
 
+from .features import BLOCK, FeatureBasis
+from .generator import Generator
+from .half import HalfTwin
 from .pictures import FacePool, step_generator
 from .settings import Settings
 
-CHUNK = 64
+CHUNK = 20
 PURPOSE = 1
+SEED_OFFSET = 1_000_000
+"""Seeds of the faces of which only the features are drawn begin this far behind the pictures'."""
 
 
 @dataclass(frozen=True, eq=False)
 class LatentPool:
-    """Views of faces as the UNet sees them; the first `held_out` are never trained on.
+    """Latents as the UNet sees them; the first `held_out` are never trained on.
 
     Attributes:
-        latents: (M, C, h, w) normalised to mean 0 and standard deviation 1 a channel.
-        pooled: (M, L, F) features averaged over the token grids.
-        mean, std: (C,) of the encoder's bounded output, before normalising.
-        feature_mean, feature_std: (F,) of `pooled`.
-        held_out: Number of views held out.
+        latents: (M, C, h, w) float16, mean 0 a channel and mean variance 1 over all channels.
+        mean, std: (C,) of the encoder's output, before normalising; one standard deviation for all
+            channels, so that the fine ones stay small and take shape last.
+        held_out: Number of latents held out.
     """
 
     latents: Tensor
-    pooled: Tensor
     mean: Tensor
     std: Tensor
-    feature_mean: Tensor
-    feature_std: Tensor
     held_out: int
 
     def __len__(self) -> int:
         return len(self.latents)
 
 
-@torch.no_grad()
-def encode_pool(model: FaceAutoencoder, pool: FacePool, settings: Settings, keep_scale: bool) -> LatentPool:
-    """Encode every face once as it is if held out, else in several views.
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What latents are made of.
+
+    Attributes:
+        pool: Pictures, for those that are encoded.
+        autoencoder: Encodes them.
+        generator, basis: Draw the known features and turn them into latents.
+    """
+
+    pool: FacePool
+    autoencoder: FaceAutoencoder
+    generator: Generator | None = None
+    basis: FeatureBasis | None = None
+
+    @torch.no_grad()
+    def draw_known(self, settings: Settings) -> Iterator[Tensor]:
+        """Draw raw latents of the generator's features, in chunks."""
+        first, count = settings.data.first_seed + SEED_OFFSET, settings.diffusion.known_faces
+        for start in range(first, first + count, CHUNK):
+            styles = self.generator.draw_styles(range(start, min(start + CHUNK, first + count)), settings.data.truncation)
+            yield self.basis.project(self.generator.features(styles, BLOCK)).half()
+
+    @torch.no_grad()
+    def encode(self, images: Tensor, settings: Settings) -> Tensor:
+        """Encode pictures (B, 3, S, S) in [-1, 1] to raw latents in 16 bits, in bfloat16 if the settings say so."""
+        half = HalfTwin(self.autoencoder.enc, settings.run.precision == "bf16")
+        return half.net(images.to(half.dtype)).half()
+
+    @torch.no_grad()
+    def encode_held_out(self, settings: Settings) -> Iterator[Tensor]:
+        """Encode the pictures that are held out, as they are."""
+        for part in self.pool.held_out(settings.autoencoder.side, settings.run.torch_device()).images.split(CHUNK):
+            yield self.encode(part, settings)
+
+    @torch.no_grad()
+    def encode_views(self, settings: Settings) -> Iterator[Tensor]:
+        """Encode every other face in `diffusion.views` views."""
+        order = torch.arange(settings.data.held_out, len(self.pool.pictures)).repeat(settings.diffusion.views)
+        device, side = settings.run.torch_device(), settings.autoencoder.side
+        for number, index in enumerate(order.split(CHUNK)):
+            random = step_generator(settings.run.seed, number, PURPOSE)
+            yield self.encode(self.pool.view(index, random, side, device).images, settings)
+
+
+def make_latents(settings: Settings, sources: Sources, known_scale: tuple[Tensor, Tensor] | None) -> LatentPool:
+    """Make the latents that `diffusion.source` asks for.
 
     Args:
-        keep_scale: Normalise with the model's own mean and standard deviation instead of measuring.
+        known_scale: Mean and standard deviation that stay, because a UNet was trained on them; None measures.
     """
-    device, options = settings.run.torch_device(), settings.diffusion
-    side = settings.autoencoder.resolution
-    held_out = pool.held_out(side, device).images
-    parts = [_encode(model, part, options.token_grids) for part in held_out.split(CHUNK)]
-    order = torch.arange(settings.data.held_out, len(pool.pictures)).repeat(options.views)
-    for number, index in enumerate(order.split(CHUNK)):
-        generator = step_generator(settings.run.seed, number, PURPOSE)
-        parts.append(_encode(model, pool.view(index, generator, side, device).images, options.token_grids))
-    raw, pooled = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
-    if keep_scale:
-        mean, std = model.latent_mean.clone(), model.latent_std.clone()
-    else:
-        mean, std = raw.mean((0, 2, 3)), raw.std((0, 2, 3))
-    latents = (raw - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
-    return LatentPool(latents, pooled, mean, std, pooled.mean((0, 1)), pooled.std((0, 1)), len(held_out))
+    source, held_out = settings.diffusion.source, settings.data.held_out
+    parts: list[Tensor] = []
+    if source in ("encoder", "both"):
+        parts += [*sources.encode_held_out(settings), *sources.encode_views(settings)]
+    if source in ("features", "both"):
+        parts += sources.draw_known(settings)
+    if not parts:
+        raise ValueError(f'Expected diffusion.source "features", "encoder" or "both", got "{source}".')
+    raw = torch.cat(parts)
+    return normalise(raw, held_out) if known_scale is None else scale(raw, *known_scale, held_out)
+
+
+def normalise(raw: Tensor, held_out: int) -> LatentPool:
+    """Give raw latents (M, C, h, w) float16 mean 0 a channel and mean variance 1."""
+    sample = raw[:: max(1, len(raw) // 4000)].float()
+    mean = sample.mean((0, 2, 3))
+    deviation = (sample - mean.view(1, -1, 1, 1)).square().mean().sqrt()
+    return scale(raw, mean, deviation.expand(len(mean)).clone(), held_out)
+
+
+def scale(raw: Tensor, mean: Tensor, std: Tensor, held_out: int) -> LatentPool:
+    """Normalise raw latents with a mean and standard deviation that stay; in place, to save memory."""
+    for part in raw.split(4000):
+        part.copy_((part.float() - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1))
+    return LatentPool(raw, mean, std, held_out)
 
 
 def load_latents(path: Path, mark: str, device: torch.device) -> LatentPool | None:
-    """Read encoded views; None when there are none or they were made from something else."""
+    """Read latents; None when there are none or they were made from something else."""
     if not path.is_file():
         return None
     with safe_open(path, "pt") as file:
@@ -80,13 +136,7 @@ def load_latents(path: Path, mark: str, device: torch.device) -> LatentPool | No
 
 
 def save_latents(path: Path, mark: str, pool: LatentPool) -> None:
-    """Write encoded views; `mark` says what they were made from."""
-    names = ("latents", "pooled", "mean", "std", "feature_mean", "feature_std")
+    """Write latents; `mark` says what they were made from."""
+    names = ("latents", "mean", "std")
     tensors = {name: getattr(pool, name).cpu().contiguous() for name in names}
     save_file(tensors, path, {"mark": mark, "held_out": str(pool.held_out)})
-
-
-def _encode(model: FaceAutoencoder, images: Tensor, grids: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    features = model.features(images)
-    raw = LATENT_BOUND * torch.tanh(model.enc[-3:](features) / LATENT_BOUND)
-    return raw, pooled_tokens(features, grids)

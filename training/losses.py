@@ -46,7 +46,8 @@ class PerceptualLoss(nn.Module):
             x = F.max_pool2d(x, 3, 2) if _POOLED_BEFORE[i] else x
             kernel, bias = getattr(self, f"conv{i}_weight"), getattr(self, f"conv{i}_bias")
             x = F.relu(F.conv2d(x, kernel, bias, _STRIDES[i], _PADDING[i]))
-            maps.append(x / (x.pow(2).sum(1, keepdim=True).sqrt() + 1e-10))
+            seen = x.float()
+            maps.append(seen / (seen.pow(2).sum(1, keepdim=True).sqrt() + 1e-10))
         return maps
 
     def forward(self, images: Tensor, target: Tensor) -> Tensor:

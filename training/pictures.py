@@ -42,13 +42,15 @@ class FacePool:
     Args:
         pictures: (N, 3, P, P) uint8, on any device; may be a memory map.
         settings: Augmentation and the number held out.
+        seeds: (N,) the generator's seed of every picture.
     """
 
-    def __init__(self, pictures: Tensor, settings: DataSettings) -> None:
+    def __init__(self, pictures: Tensor, settings: DataSettings, seeds: Tensor | None = None) -> None:
         if len(pictures) <= settings.held_out:
             raise ValueError(f"Expected more than {settings.held_out} pictures, {settings.held_out} of them held out.")
         self.pictures = pictures
         self.settings = settings
+        self.seeds = settings.first_seed + torch.arange(len(pictures)) if seeds is None else seeds
         self.train_count = len(pictures) - settings.held_out
 
     def draw(self, generator: torch.Generator, count: int, side: int, device: torch.device) -> Views:
@@ -70,12 +72,16 @@ class FacePool:
         images = recolour(images, self.settings.colour, generator)
         return Views(images, _landmarks(pool_side, offsets, cut, flips, side))
 
-    def held_out(self, side: int, device: torch.device) -> Views:
-        """Return the whole pictures that are held out."""
-        pool_side, count = self.pictures.shape[-1], self.settings.held_out
-        images = resize(self.pictures[:count].to(device).float() / 127.5 - 1.0, side)
+    def whole(self, index: Tensor, side: int, device: torch.device) -> Views:
+        """Return pictures as they were drawn."""
+        pool_side, count = self.pictures.shape[-1], len(index)
+        images = resize(self.pictures[index].to(device).float() / 127.5 - 1.0, side)
         landmarks = _landmarks(pool_side, torch.zeros(count, 2), pool_side, torch.zeros(count, dtype=torch.bool), side)
         return Views(images, landmarks)
+
+    def held_out(self, side: int, device: torch.device) -> Views:
+        """Return the whole pictures that are held out."""
+        return self.whole(torch.arange(self.settings.held_out), side, device)
 
 
 def resize(images: Tensor, side: int) -> Tensor:

@@ -79,35 +79,43 @@ class AutoencoderSettings:
     """The autoencoder and its losses.
 
     Attributes:
-        resolution: Side of the pictures it is trained on.
-        start_from: Model file to start from; "" starts from random weights.
+        side, latent_channels, patch, channels, encoder_blocks, style_channels, decoder_channels, head_channels:
+            See `faceprivacy_core.builtin.autoencoder.AutoencoderConfig`.
+        start_from: Model file to start from; "" starts from random weights and the generator's blocks.
         trainable: "all", or "decoder" to keep the encoder and so the latents.
-        patch, channels, encoder_blocks, decoder_blocks, latent_channels: See
-            `faceprivacy_core.builtin.autoencoder.AutoencoderConfig`. With `start_from` only
-            `decoder_blocks` counts; added blocks begin as the identity.
-        l1, perceptual, identity, adversarial: Weights of the losses; 0 leaves one out.
-        perceptual_scales: Enlargements at which the perceptual loss looks, in turn.
-        adversarial_from: Step at which the adversarial loss begins (its critic starts at once).
+        prior_steps: First steps, in which the encoder learns the components of the generator's known
+            features and the head its pictures, the generator's blocks staying as they are.
+        plain: Part of a batch that are the generator's pictures as they are, whose features are known; the
+            rest is cut, mirrored and recoloured.
+        l1, coarse, perceptual, identity, adversarial: Weights of the losses; 0 leaves one out. `coarse` is the
+            L1 of squares of 4 and 8 pixels.
+        known: Weight of the distance of an encoded plain picture to its known features.
+        adversarial_from: Step at which the adversarial loss begins (its critic starts 100 steps before).
         latent_noise: Largest standard deviation of noise added to half of the latents.
         ema: Decay of the average of the weights.
     """
 
-    resolution: int = 256
+    side: int = 256
+    latent_channels: int = 32
+    patch: int = 4
+    channels: tuple[int, ...] = (96, 160, 256)
+    encoder_blocks: tuple[int, ...] = (2, 2, 3)
+    style_channels: tuple[int, int, int] = (96, 160, 512)
+    decoder_channels: tuple[int, ...] = (512, 512, 512, 512, 512, 256, 256)
+    head_channels: int = 96
     start_from: str = ""
     trainable: str = "all"
-    patch: int = 4
-    channels: tuple[int, int] = (96, 192)
-    encoder_blocks: tuple[int, int] = (1, 2)
-    decoder_blocks: tuple[int, int] = (3, 4)
-    latent_channels: int = 4
+    prior_steps: int = 0
+    plain: float = 0.5
     steps: int = 20000
     batch: int = 16
     learning_rate: float = 2e-4
     warm_up: int = 100
     l1: float = 1.0
+    coarse: float = 0.5
     perceptual: float = 1.0
-    perceptual_scales: tuple[int, ...] = (1,)
     identity: float = 0.0
+    known: float = 0.0
     adversarial: float = 0.0
     adversarial_from: int = 0
     critic_channels: int = 32
@@ -122,38 +130,39 @@ class DiffusionSettings:
 
     Attributes:
         start_from: Model file to start from; "" starts from random weights.
+        source: "features" trains on the latents of the generator's known features, which need no picture and
+            no trained encoder; "encoder" on encoded pictures; "both" on both.
+        known_faces: Faces of which only the features are drawn.
         channels, layers, attention: Width of every level, residual blocks a level, and on
             which levels there is attention.
         head_dim: Attention heads of a level, as diffusers counts them.
         norm_groups: Groups of every GroupNorm.
+        token_channels: Width of the features that tokens are made of.
         token_grids: Sides of the grids over which features are averaged to tokens.
-        stages: Stages of the image tokens along the noise; 1 gives one set for all.
         drop_condition: Part of the samples trained with the empty condition.
-        structure: Part of the samples whose timestep is drawn in proportion to the noise's share of the
-            variance, 1 / (1 + SNR), the rest evenly; more of them gives more of the training to what a
-            face is made of and less to its finest grain.
-        views: Differently cut and coloured versions of every face whose latents are kept.
+        views: Differently cut and coloured versions of every picture that are encoded.
         sampling_steps: Steps of the samples that are drawn to look at.
     """
 
     start_from: str = ""
-    channels: tuple[int, ...] = (160, 320, 320)
+    source: str = "both"
+    known_faces: int = 0
+    channels: tuple[int, ...] = (96, 192)
     layers: int = 1
-    attention: tuple[bool, ...] = (False, True, True)
+    attention: tuple[bool, ...] = (False, True)
     head_dim: int = 8
     norm_groups: int = 32
+    token_channels: int = 256
     token_grids: tuple[int, ...] = (1, 2, 4)
     token_width: int = 768
-    stages: int = 1
-    drop_condition: float = 0.3
-    structure: float = 0.0
+    drop_condition: float = 0.35
     views: int = 4
     sampling_steps: int = 50
     steps: int = 20000
-    batch: int = 64
-    learning_rate: float = 3e-4
-    warm_up: int = 500
-    ema: float = 0.9995
+    batch: int = 32
+    learning_rate: float = 6e-4
+    warm_up: int = 200
+    ema: float = 0.999
 
 
 @dataclass(frozen=True)
@@ -162,12 +171,19 @@ class ExportSettings:
 
     Attributes:
         name: Name in its header.
+        donors: Add the bank of donors; needs the face models.
         eight_bit: Store matrices and kernels of at least `eight_bit_from` values in 8 bits.
+        sixteen_bit: Beginnings of the names of those that stay in 16 bits, because they are small and all
+            passes through them.
     """
 
     name: str = "face-256"
+    donors: bool = False
     eight_bit: bool = True
     eight_bit_from: int = 1024
+    sixteen_bit: tuple[str, ...] = (
+        "unet.conv_in", "unet.conv_out", "autoencoder.enc.1.", "autoencoder.dec.head",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

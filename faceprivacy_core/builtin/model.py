@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,13 +17,16 @@ from ..diffusion.backends.diffusers import DiffusersDenoiser
 from ..diffusion.schedules import NoiseSchedule
 from ..errors import ModelFileError
 from .autoencoder import AutoencoderConfig, FaceAutoencoder
+from .donors import DonorBank, build_donors
 from .tokens import TokenConfig, TokenHead
 
 FORMAT = "faceprivacy-face-model"
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
+"""Version 1 held a model for crops of 128 px."""
 DEFAULT_FILE = Path(__file__).parent / "face_model.safetensors"
 
 M = TypeVar("M", bound=nn.Module)
+C = TypeVar("C")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +35,24 @@ class FaceModelFile:
 
     Attributes:
         config: Header: `name`, `resolution`, `unet` (diffusers configuration),
-            `autoencoder`, `tokens`, `schedule`, `prediction`, `preview` (RGB factors).
-        unet, autoencoder, tokens: State dictionaries.
+            `autoencoder`, `tokens`, `schedule`, `prediction`, `preview` (RGB factors), `donors`.
+        unet, autoencoder, tokens, donors: State dictionaries.
     """
 
     config: dict[str, Any]
     unet: dict[str, Tensor]
     autoencoder: dict[str, Tensor]
     tokens: dict[str, Tensor]
+    donors: dict[str, Tensor]
+
+    @property
+    def autoencoder_config(self) -> AutoencoderConfig:
+        """Shape of the autoencoder.
+
+        Raises:
+            ModelFileError: The header describes none that can be built.
+        """
+        return _config(AutoencoderConfig, self.config.get("autoencoder"), "autoencoder")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,20 +60,31 @@ class FaceEncoder:
     """The part of the built-in model that turns pictures into conditioning.
 
     Attributes:
-        autoencoder: Images in [-1, 1] to latents of unit variance; source of the features.
-        token_head: Features to tokens; `token_head.null` is the empty condition.
+        autoencoder: Images in [-1, 1] to latents of unit variance.
+        token_head: Latents to tokens; `token_head.null` is the empty condition.
         resolution: Side in pixels of the square crops the model was trained on.
         model_name: Name of the model the tokens are for.
+        file: What the bank of donors is built from when it is asked for.
     """
 
     autoencoder: FaceAutoencoder
     token_head: TokenHead
     resolution: int
     model_name: str
+    file: FaceModelFile = field(repr=False)
+
+    @cached_property
+    def donors(self) -> DonorBank:
+        """Faces of nobody that lend their look.
+
+        Raises:
+            ModelFileError: The file has none.
+        """
+        return build_donors(self.file.config.get("donors", {}), self.file.donors)
 
     def encode_tokens(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, S, S) in [0, 1] to tokens (B, L, 768)."""
-        return self.token_head(self.autoencoder.features(images * 2.0 - 1.0))
+        return self.token_head(self.autoencoder.encode(images * 2.0 - 1.0))
 
     def empty_tokens(self) -> Tensor:
         """Return the empty condition, (1, L, 768)."""
@@ -71,8 +96,7 @@ class FaceModel(FaceEncoder):
     """The built-in model, ready to run in the core.
 
     Attributes:
-        denoiser: eps-prediction UNet behind the denoiser contract; its conditioning is
-            tokens (B, L, 768).
+        denoiser: UNet behind the denoiser contract; its conditioning is tokens (B, L, 768).
     """
 
     denoiser: DiffusersDenoiser
@@ -100,13 +124,18 @@ def read_face_model_file(path: Path = DEFAULT_FILE) -> FaceModelFile:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise ModelFileError(f"{path} is not a readable safetensors file ({error}). Fetch it again.") from error
+    if header.get("format") == FORMAT and header.get("version") == "1":
+        raise ModelFileError(
+            f"Expected the built-in face model for crops of 256 px, got {path}, that for 128 px of an earlier release. Use "
+            "the file of this release; inversions and keyed pictures made with the earlier one need the earlier release."
+        )
     if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
         raise ModelFileError(
             f"Expected a {FORMAT} file of version {FORMAT_VERSION}, got format {header.get('format')!r}, "
             f"version {header.get('version')!r} in {path}."
         )
     weights = _dequantise(tensors)
-    parts = {part: _with_prefix(weights, part + ".") for part in ("unet", "autoencoder", "tokens")}
+    parts = {part: _with_prefix(weights, part + ".") for part in ("unet", "autoencoder", "tokens", "donors")}
     return FaceModelFile(json.loads(header["config"]), **parts)
 
 
@@ -122,26 +151,31 @@ def load_face_model(path: Path = DEFAULT_FILE) -> FaceModel:
         unet = _filled(UNet2DConditionModel(**file.config["unet"]), file.unet, "UNet")
     schedule = NoiseSchedule.scaled_linear(**file.config["schedule"])
     denoiser = DiffusersDenoiser(unet, schedule, file.config["prediction"])
-    return FaceModel(encoder.autoencoder, encoder.token_head, encoder.resolution, encoder.model_name, denoiser)
+    return FaceModel(encoder.autoencoder, encoder.token_head, encoder.resolution, encoder.model_name, file, denoiser)
 
 
 def build_encoder(file: FaceModelFile) -> FaceEncoder:
     """Build the encoder of a file."""
     with torch.inference_mode(False):
         networks = build_autoencoder(file), build_token_head(file)
-    return FaceEncoder(*networks, file.config["resolution"], file.config["name"])
+    return FaceEncoder(*networks, file.config["resolution"], file.config["name"], file)
 
 
 def build_autoencoder(file: FaceModelFile) -> FaceAutoencoder:
     """Build the autoencoder of a file."""
-    config = {key: tuple(v) if isinstance(v, list) else v for key, v in file.config["autoencoder"].items()}
-    return _filled(FaceAutoencoder(AutoencoderConfig(**config)), file.autoencoder, "autoencoder")
+    return _filled(FaceAutoencoder(file.autoencoder_config), file.autoencoder, "autoencoder")
 
 
 def build_token_head(file: FaceModelFile) -> TokenHead:
     """Build the token head of a file."""
-    config = {key: tuple(v) if isinstance(v, list) else v for key, v in file.config["tokens"].items()}
-    return _filled(TokenHead(TokenConfig(**config)), file.tokens, "token head")
+    return _filled(TokenHead(_config(TokenConfig, file.config.get("tokens"), "token head")), file.tokens, "token head")
+
+
+def _config(kind: type[C], values: object, part: str) -> C:
+    try:
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    except (AttributeError, TypeError) as error:
+        raise ModelFileError(f"Expected a header with the {part} of this release: {error}. Fetch the file again.") from error
 
 
 def _filled(module: M, state: dict[str, Tensor], part: str) -> M:

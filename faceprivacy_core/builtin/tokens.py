@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-from .autoencoder import pooled_tokens
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -15,12 +14,14 @@ class TokenConfig:
     """Shape of the token head, stored in the header of the weights file.
 
     Attributes:
-        feature_channels: Channels of the autoencoder features it reads.
+        latent_channels: Channels of the latents it reads.
+        channels: Width of the features it makes of them.
         grids: Sides of the pooling grids, coarse to fine.
         width: Width of a token, as the UNet's cross-attention wants it.
     """
 
-    feature_channels: int = 192
+    latent_channels: int = 32
+    channels: int = 256
     grids: tuple[int, ...] = (1, 2, 4)
     width: int = 768
 
@@ -30,24 +31,27 @@ class TokenConfig:
 
 
 class TokenHead(nn.Module):
-    """Pooled autoencoder features to conditioning tokens (B, count, width).
+    """Latents (B, C, h, w) to conditioning tokens (B, count, width).
 
     `null` (count, width) is the empty condition the model was trained with.
     """
 
-    feature_mean: Tensor
-    feature_std: Tensor
-
     def __init__(self, config: TokenConfig) -> None:
         super().__init__()
         self.config = config
-        self.p = nn.Linear(config.feature_channels, config.width)
+        self.look = nn.Sequential(
+            nn.Conv2d(config.latent_channels, config.channels, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(config.channels, config.channels, 3, padding=1), nn.SiLU(),
+        )  # fmt: skip
+        self.p = nn.Linear(config.channels, config.width)
         self.n = nn.LayerNorm(config.width)
-        self.pos = nn.Parameter(torch.zeros(config.count, config.width))
-        self.null = nn.Parameter(torch.zeros(config.count, config.width))
-        self.register_buffer("feature_mean", torch.zeros(config.feature_channels))
-        self.register_buffer("feature_std", torch.ones(config.feature_channels))
+        self.pos = nn.Parameter(torch.randn(config.count, config.width) * 0.02)
+        self.null = nn.Parameter(torch.randn(config.count, config.width) * 0.02)
 
-    def forward(self, features: Tensor) -> Tensor:
-        pooled = pooled_tokens(features, self.config.grids)
-        return self.n(self.p((pooled - self.feature_mean) / self.feature_std) + self.pos)
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.n(self.p(pooled(self.look(latents), self.config.grids))) + self.pos
+
+
+def pooled(features: Tensor, grids: tuple[int, ...]) -> Tensor:
+    """Average features (B, C, h, w) over coarse to fine grids, row-major: (B, sum g^2, C)."""
+    return torch.cat([F.adaptive_avg_pool2d(features, grid).flatten(2) for grid in grids], dim=2).transpose(1, 2)

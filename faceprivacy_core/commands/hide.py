@@ -17,7 +17,7 @@ def add_parser(commands: Any) -> None:
         "person. This protects from people, not from machines. Writes DIR/NAME.png at the picture's size and DIR/NAME.json "
         "with what was measured. A picture in which anything fails is not written.",
     )
-    add_regenerating_options(parser, noise=0.95, strength=0.5)
+    add_regenerating_options(parser, steps=50, noise=0.95, strength=0.5)
     parser.add_argument(
         "--look-different", type=float, default=0.3, help="push away from the looks; more adds texture (default: %(default)s)"
     )

@@ -25,15 +25,15 @@ def add_file_options(parser: Any) -> None:
     parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
 
 
-def add_regenerating_options(parser: Any, *, noise: float, strength: float) -> None:
+def add_regenerating_options(parser: Any, *, steps: int | None, noise: float | None, strength: float | None) -> None:
     """Add the options of commands that draw faces anew.
 
     Args:
         parser: Of the command.
-        noise, strength: Defaults of --noise and --strength.
+        steps, noise, strength: Defaults of the options of these names; None leaves them to the settings.
     """
     add_file_options(parser)
-    parser.add_argument("--steps", type=int, default=50, help="steps over the whole noise schedule (default: 50)")
+    parser.add_argument("--steps", type=int, default=steps, help="steps over the whole noise schedule (default: %(default)s)")
     parser.add_argument("--noise", type=float, default=noise, help="how far into noise, 0 to 1 (default: %(default)s)")
     parser.add_argument("--strength", type=float, default=strength, help="energy guidance, 0 is off (default: %(default)s)")
     add_inversion_options(parser)

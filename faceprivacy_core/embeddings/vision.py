@@ -18,7 +18,7 @@ def autoencoder_features(autoencoder: FaceAutoencoder, images: Tensor) -> list[T
         Five of (N, T, C): T places of the picture at each depth.
     """
     found, h = [], images * 2.0 - 1.0
-    for layer in autoencoder.enc[:-1]:
+    for layer in list(autoencoder.enc)[:-1]:
         h = layer(h)
         if isinstance(layer, ResidualBlock | nn.Conv2d):
             found.append(h.flatten(2).transpose(1, 2))

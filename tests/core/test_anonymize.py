@@ -27,12 +27,12 @@ def model() -> FaceModel:
 
 
 def run(model: FaceModel, count: int = 1, **settings: object) -> torch.Tensor:
-    chosen = AnonymizeSettings(**(QUICK | settings))
+    chosen = AnonymizeSettings.published(**(QUICK | settings))
     return anonymize_faces(pictures(count), faces_in(count), model, RECOGNIZERS, chosen).images
 
 
 def test_the_face_changes_and_the_rest_does_not(model: FaceModel):
-    result = anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings(**QUICK))
+    result = anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings.published(**QUICK))
     outside = (result.mask == 0).expand_as(result.images)
     assert torch.equal(result.images[outside], pictures(1)[outside])
     inside = (result.mask > 0.9).expand_as(result.images)
@@ -56,7 +56,7 @@ def test_a_batch_of_four_equals_four_single_runs(model: FaceModel):
     batch = run(model, count=4)
     for index in range(4):
         picture, face = pictures(4)[index : index + 1], faces_in(1, first=index)
-        single = anonymize_faces(picture, face, model, RECOGNIZERS, AnonymizeSettings(**QUICK)).images
+        single = anonymize_faces(picture, face, model, RECOGNIZERS, AnonymizeSettings.published(**QUICK)).images
         assert float((batch[index] - single[0]).abs().max()) <= LEVEL
 
 
@@ -69,13 +69,13 @@ def test_variants_of_one_face_differ(model: FaceModel):
 def test_two_faces_of_one_picture_get_noise_of_their_own(model: FaceModel):
     picture = torch.full((1, 3, HEIGHT, WIDTH), 0.5)
     faces = Faces((synthetic_face(60, 90, 90), synthetic_face(180, 90, 90)), 1, HEIGHT, WIDTH)
-    result = anonymize_faces(picture, faces, model, RECOGNIZERS, AnonymizeSettings(**QUICK)).images
+    result = anonymize_faces(picture, faces, model, RECOGNIZERS, AnonymizeSettings.published(**QUICK)).images
     assert not torch.allclose(result[..., 15:105], result[..., 135:225], atol=0.02)
 
 
 def test_guidance_lowers_similarity_and_strength_zero_runs_without_recognisers(model: FaceModel):
-    free = anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings(**QUICK, strength=0.0))
-    pushed = anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings(**QUICK, strength=1.0))
+    free = anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings.published(**QUICK, strength=0.0))
+    pushed = anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings.published(**QUICK, strength=1.0))
     assert free.energies == ()
     assert len(pushed.energies) == 3
     assert pushed.energies[-1] < pushed.energies[0]
@@ -134,16 +134,16 @@ def test_cancelling_stops_at_once(model: FaceModel):
         raise StoppedError
 
     with pytest.raises(StoppedError):
-        anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings(**QUICK), progress=stop)
+        anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings.published(**QUICK), progress=stop)
 
 
 def test_progress_counts_every_step(model: FaceModel):
     seen = []
     anonymize_faces(
-        pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings(**QUICK),
+        pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings.published(**QUICK),
         progress=lambda step, total, preview=None: seen.append((step, total, tuple(preview.shape))),
     )  # fmt: skip
-    assert seen == [(1, 3, (1, 4, 16, 16)), (2, 3, (1, 4, 16, 16)), (3, 3, (1, 4, 16, 16))]
+    assert seen == [(1, 3, (1, 32, 16, 16)), (2, 3, (1, 32, 16, 16)), (3, 3, (1, 32, 16, 16))]
 
 
 @pytest.mark.parametrize("region", list(Region))

@@ -1,6 +1,7 @@
 """The built-in model file: what it holds, and how damaged or foreign files are refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from faceprivacy_core.builtin.model import DEFAULT_FILE, FaceModel, load_face_model
+from faceprivacy_core.builtin.model import DEFAULT_FILE, FORMAT, FORMAT_VERSION, FaceModel, load_face_model
+from faceprivacy_core.candidates import find_again
 from faceprivacy_core.diffusion.inversion import invert_euler
 from faceprivacy_core.diffusion.samplers import sample_euler
 from faceprivacy_core.diffusion.schedules import ddim_sigmas
-from faceprivacy_core.errors import ModelFileError
+from faceprivacy_core.errors import InputError, ModelFileError
+from faceprivacy_core.faces.detect import load_detector
+from faceprivacy_core.faces.recognizers import DEFAULT_SURROGATES
 
 SAMPLE = Path(__file__).parents[2] / "docs" / "samples" / "portrait.jpg"
 
@@ -32,7 +36,7 @@ def crop(model: FaceModel) -> torch.Tensor:
 def test_latents_have_about_unit_variance_and_decode_to_the_picture(model: FaceModel):
     picture = crop(model)
     latent = model.autoencoder.encode(picture * 2 - 1)
-    assert latent.shape == (1, 4, model.resolution // 8, model.resolution // 8)
+    assert latent.shape == (1, 32, model.resolution // 16, model.resolution // 16)
     assert 0.5 < float(latent.std()) < 1.6
     decoded = (model.autoencoder.decode(latent) + 1) / 2
     psnr = -10 * torch.log10((decoded - picture).pow(2).mean())
@@ -99,9 +103,55 @@ def test_weights_that_contradict_the_header_are_refused(tmp_path: Path):
     with safe_open(DEFAULT_FILE, "pt") as file:
         config = json.loads(file.metadata()["config"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    config["autoencoder"]["channels"] = [64, 192]
+    config["autoencoder"]["channels"] = [64, 160, 256]
     path = tmp_path / "wrong.safetensors"
-    metadata = {"format": "faceprivacy-face-model", "version": "1", "config": json.dumps(config)}
-    save_file(tensors, path, metadata=metadata)
-    with pytest.raises(ModelFileError, match="autoencoder"):
+    save_file(tensors, path, metadata={"format": FORMAT, "version": FORMAT_VERSION, "config": json.dumps(config)})
+    with pytest.raises(ModelFileError, match="autoencoder weights do not fit"):
         load_face_model(path)
+
+
+def test_a_header_that_describes_nothing_of_this_release_is_refused(tmp_path: Path):
+    path = tmp_path / "header.safetensors"
+    for autoencoder in ({"kernels": 3}, None):
+        config = json.dumps({"autoencoder": autoencoder, "resolution": 256, "name": "x"})
+        save_file({"a": torch.zeros(1)}, path, metadata={"format": FORMAT, "version": FORMAT_VERSION, "config": config})
+        with pytest.raises(ModelFileError, match="header with the autoencoder of this release"):
+            load_face_model(path)
+
+
+def test_the_file_for_128_px_of_an_earlier_release_is_named(tmp_path: Path):
+    path = tmp_path / "old.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata={"format": FORMAT, "version": "1", "config": "{}"})
+    with pytest.raises(ModelFileError, match="128 px of an earlier release"):
+        load_face_model(path)
+
+
+def test_crops_and_latents_of_another_size_are_refused_by_name(model: FaceModel):
+    """A stock graph that gives the model a whole picture would get shreds of faces."""
+    with pytest.raises(InputError, match=r"crops of 256 x 256 .* got 512 x 384.*Face Crop"):
+        model.autoencoder.encode(torch.zeros(1, 3, 384, 512))
+    with pytest.raises(InputError, match=r"latents of 16 x 16 .* got 64 x 64"):
+        model.autoencoder.decode(torch.zeros(1, 32, 64, 64))
+
+
+def test_the_bank_of_donors_is_whole_and_every_donor_decodes_to_a_face_that_is_where_it_is_said(model: FaceModel):
+    bank = model.donors
+    assert len(bank) >= 256
+    assert 0.4 < float(bank.women.float().mean()) < 0.6
+    assert float(bank.older.float().mean()) > 0.1
+    assert set(bank.vectors) == set(DEFAULT_SURROGATES)
+    for vectors in bank.vectors.values():
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(bank)), rtol=0, atol=5e-3)
+    detector, missed = load_detector(), 0
+    for index in range(0, len(bank), 8):
+        with torch.no_grad():
+            picture = ((model.autoencoder.decode(bank.latents[index : index + 1]) + 1.0) / 2.0).clamp(0.0, 1.0)
+        drift, _ = find_again(picture, bank.landmarks5[index : index + 1] * model.resolution - 0.5, detector)
+        missed += float(drift) > 0.03
+    assert missed == 0
+
+
+def test_a_file_without_donors_says_so(model: FaceModel):
+    bare = replace(model, file=replace(model.file, donors={}))
+    with pytest.raises(ModelFileError, match="bank of donors"):
+        bare.donors.latents  # noqa: B018 (asking for it is the test)

@@ -52,7 +52,7 @@ def test_the_face_changes_the_rest_does_not_and_the_result_is_complete(model: Fa
     assert torch.equal(result.images[outside], pictures(1)[outside])
     assert not torch.equal(result.images, pictures(1))
     assert 0.0 <= float(result.images.min()) <= float(result.images.max()) <= 1.0
-    assert result.latents.shape == (1, 4, 16, 16)
+    assert result.latents.shape == (1, 32, 16, 16)
     assert result.conditions.tokens.shape == (1, 1, 21, 768)
     assert result.history.similarities.shape == (3, 1, 2)
     assert result.similarities.shape == (1, 2)
@@ -182,7 +182,7 @@ def test_a_cancelled_later_attempt_keeps_the_earlier_better_result(model: FaceMo
 
 def test_in_bfloat16_latents_maps_and_pictures_stay_float32_and_gradients_agree(model: FaceModel):
     purifiers = [builtin_purifier(model, bf16=bf16) for bf16 in (False, True)]
-    start = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(3))
+    start = torch.randn(1, 32, 16, 16, generator=torch.Generator().manual_seed(3))
     gradients, seen = [], []
     for purifier in purifiers:
         x = start.clone().requires_grad_(True)
@@ -220,7 +220,7 @@ def test_the_short_cut_is_taken_at_one_level_without_structure_and_protects_as_w
 
 def test_a_truncated_gradient_that_leads_elsewhere_is_refused(model: FaceModel, monkeypatch: pytest.MonkeyPatch):
     asked = replace(QUICK, weights=Weights(1.0, 0.0), truncated_gradient=True)
-    assert run(model, settings=asked).latents.shape == (1, 4, 16, 16)
+    assert run(model, settings=asked).latents.shape == (1, 32, 16, 16)
     monkeypatch.setattr("faceprivacy_core.adversarial.agreement.ENOUGH", 0.999999)
     with pytest.raises(InputError, match=r"truncated gradient that agrees.*for face 0"):
         run(model, settings=asked)

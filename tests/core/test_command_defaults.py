@@ -9,25 +9,37 @@ import pytest
 from faceprivacy_core.anonymize import AnonymizeSettings
 from faceprivacy_core.cloak import CloakSettings
 from faceprivacy_core.commands import anonymize, cloak, hide, main
+from faceprivacy_core.donors import DonorSettings
 from faceprivacy_core.hide import HideSettings
+from faceprivacy_core.masks import MaskSettings, Region
 
 
-def _parsed(command: ModuleType) -> argparse.Namespace:
+def _parsed(command: ModuleType, *arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     command.add_parser(parser.add_subparsers(dest="command"))
-    return parser.parse_args([command.__name__.rpartition(".")[2], "in.png", "--out", "out"])
+    return parser.parse_args([command.__name__.rpartition(".")[2], "in.png", "--out", "out", *arguments])
 
 
-@pytest.mark.parametrize(("command", "settings"), [(anonymize, AnonymizeSettings()), (hide, HideSettings())])
-def test_commands_that_draw_faces_anew_have_the_defaults_of_their_settings(
-    command: ModuleType, settings: AnonymizeSettings | HideSettings
-):
-    found = _parsed(command)
-    for name in ("steps", "noise", "strength", "seed"):
+def test_hide_has_the_defaults_of_its_settings():
+    found, settings = _parsed(hide), HideSettings()
+    for name in ("steps", "noise", "strength", "seed", "look_different", "refine"):
         assert getattr(found, name) == getattr(settings, name), name
     assert found.region == settings.mask.region.value
-    if isinstance(settings, HideSettings):
-        assert (found.look_different, found.refine) == (settings.look_different, settings.refine)
+
+
+def test_anonymize_leaves_to_its_settings_what_is_not_given(monkeypatch: pytest.MonkeyPatch):
+    """Steps, noise, strength and region depend on whose look is taken, so the command does not name them again."""
+    made = []
+    monkeypatch.setattr(anonymize, "protect_files", lambda args, method: 0)
+    real = AnonymizeSettings.__post_init__
+    monkeypatch.setattr(AnonymizeSettings, "__post_init__", lambda self: made.append(self) or real(self))
+    given = ["--steps", "7", "--region", "whole head", "--candidates", "2", "--mix-traits"]
+    for arguments in ([], ["--look", "person"], given):
+        anonymize.run(_parsed(anonymize, *arguments))
+    changed = AnonymizeSettings(
+        steps=7, mask=MaskSettings(Region.HEAD), candidates=2, donors=DonorSettings(follow_traits=False)
+    )
+    assert made[:3] == [AnonymizeSettings(), AnonymizeSettings.published(), changed]
 
 
 def test_cloak_has_the_defaults_of_its_settings():

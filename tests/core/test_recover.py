@@ -175,10 +175,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_drawn(model: FaceModel,
             recover_crops(beyond, model)
         with pytest.raises(InputError, match="with a noise map, got one without"):
             recover_crops(replace(inversion, noise=None), model)
-        with pytest.raises(InputError, match="crops of 128 pixels, got a noise map for 64"):
+        with pytest.raises(InputError, match="crops of 256 pixels, got a noise map for 128"):
             recover_crops(replace(inversion, noise=replace(inversion.noise, latent=inversion.noise.latent[..., :8, :8])), model)
-        with pytest.raises(InputError, match="crops of 256"):
-            recover_crops(replace(inversion, crops=replace(inversion.crops, size=256)), model)
+        with pytest.raises(InputError, match="crops of 512"):
+            recover_crops(replace(inversion, crops=replace(inversion.crops, size=512)), model)
         with pytest.raises(InputError, match="placement"):
             recover_faces(picture, replace(inversion, crops=None), model)
         with pytest.raises(InputError, match="neither resized nor turned"):
@@ -198,7 +198,7 @@ def test_refined_tokens_are_inverted_under_and_saved(model: FaceModel, picture: 
 
     refined = invert_faces(picture, faces, model, steps=2, iterations=0, refine=refine)
     width = refined.stages.shape[-1]
-    assert seen == [((1, 1, 1, width), (1, 4, 16, 16))]
+    assert seen == [((1, 1, 1, width), (1, 32, 16, 16))]
     assert refined.num_stages == 3
     assert refined.tokens["unet"].offsets.shape == (3, 1, 1, width)
 

@@ -1,77 +1,114 @@
-"""The losses agree with the metrics of the pack, and the graph interpreter with torch."""
+"""The losses agree with the metrics of the pack; the generator is read as it is and becomes a decoder."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from training.openvino_ir import IrNetwork, load_ir
+from faceprivacy_core.builtin.autoencoder import AutoencoderConfig, FaceAutoencoder
+from faceprivacy_core.builtin.styled import inverse_haar
+from training.autoencoder import take_prior
+from training.features import BLOCK, FeatureBasis
+from training.generator import Generator, load_generator, pack_generator
 
 
-def layer(number: int, kind: str, data: str = "", inputs: int = 0, outputs: int = 1) -> str:
-    """Write one layer of a graph."""
-    ports = "".join(f'<port id="{i}"/>' for i in range(inputs))
-    results = "".join(f'<port id="{inputs + i}"/>' for i in range(outputs))
-    return (
-        f'<layer id="{number}" name="n{number}" type="{kind}"><data {data}/>'
-        f"<input>{ports}</input><output>{results}</output></layer>"
-    )
+def write_package(folder: Path, generator: Generator) -> None:
+    """Write the constants of a generator as the package's two files hold them, fixed ones between."""
+
+    def unsorted(layer: torch.nn.Module) -> tuple[Tensor, Tensor]:
+        count = layer.weight.shape[0] // 4
+        order = torch.cat([torch.arange(count), count + torch.arange(3 * count).view(3, count).T.flatten()])
+        return layer.weight[order], layer.bias[order]
+
+    slope, tile = torch.full((1,), 0.2), torch.ones(4, 1, 1, 2, 1)
+    mapping = [part for layer in generator.mapping for part in (slope, layer.weight, layer.bias)]
+    raised = {id(before) for before, after in itertools.pairwise(generator.blocks) if after.band_style is not None}
+    synthesis = [generator.head_style.weight * 2, generator.head_style.bias[None] * 2, torch.full((1, 1, 1, 1), 0.5)]
+    for block in reversed(generator.blocks):
+        synthesis += [block.style.weight * 4, block.style.bias[None] * 4, torch.full((1, 1, 1, 1), 0.25)]
+        if block.band_style is not None:
+            weight, bias = unsorted(block.band_style)
+            synthesis += [weight, bias[None]]
+    synthesis.append(generator.start)
+    for block in generator.blocks:
+        weight, bias = unsorted(block.mix) if id(block) in raised else (block.mix.weight, block.mix.bias)
+        kernel = [] if block.depthwise is None else [block.depthwise.weight[:, None]]
+        synthesis += [tile, *kernel, weight, block.noise, bias.view(1, -1, 1, 1), slope]
+    weight, bias = unsorted(generator.head)
+    synthesis += [weight, bias.view(1, -1, 1, 1)]
+    for part, values in (("Mapping", mapping), ("Synthesis", synthesis)):
+        layers, blob = [], b""
+        for number, value in enumerate(values):
+            shape = ",".join(map(str, value.shape))
+            data = f'element_type="f32" shape="{shape}" offset="{len(blob)}" size="{4 * value.numel()}"'
+            layers.append(f'<layer id="{number}" name="n{number}" type="Const"><data {data}/></layer>')
+            blob += value.contiguous().numpy().tobytes()
+        folder.joinpath(f"{part}Network.xml").write_text(f"<net><layers>{''.join(layers)}</layers></net>", encoding="utf-8")
+        folder.joinpath(f"{part}Network.bin").write_bytes(blob)
 
 
-def edge(source: int, port: int, target: int, target_port: int) -> str:
-    """Write one connection."""
-    return f'<edge from-layer="{source}" from-port="{port}" to-layer="{target}" to-port="{target_port}"/>'
+def test_a_generator_is_read_from_the_packages_files_and_packed(tmp_path: Path):
+    torch.manual_seed(0)
+    made = Generator()
+    for block in made.blocks:
+        torch.nn.init.normal_(block.noise)
+    with torch.no_grad():
+        write_package(tmp_path, made)
+        read = load_generator(tmp_path)
+        pack_generator(tmp_path, tmp_path / "packed.safetensors")
+        packed = load_generator(tmp_path / "packed.safetensors")
+    for name, value in made.state_dict().items():
+        if name != "mean_style":
+            torch.testing.assert_close(read.state_dict()[name], value, msg=name)
+            torch.testing.assert_close(packed.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
+    styles = read.draw_styles([5, 6], (0.6, 1.0))
+    torch.testing.assert_close(read.draw_styles([6], (0.6, 1.0)), styles[1:])
+    features = read.features(styles, BLOCK)
+    assert features.shape == (2, 512, 16, 16)
+    torch.testing.assert_close(read.features(styles, 6), read.features(styles, 6, BLOCK + 1, features))
 
 
-def test_a_graph_runs_like_the_same_operations_in_torch_in_any_batch(tmp_path: Path):
-    """Convolution, PReLU, a transposed convolution without overlap, a split, and a reshape by size."""
-    generator = np.random.default_rng(0)
-    kernel = generator.standard_normal((4, 2, 3, 3)).astype(np.float32)
-    slope = np.array([0.2], np.float32)
-    tile = generator.standard_normal((4, 1, 1, 2, 1)).astype(np.float32)
-    axis, lengths = np.array(1, np.int64), np.array([1, 3], np.int64)
-    index, zero = np.array([0], np.int64), np.array(0, np.int64)
-    rest = np.array([-1], np.int64)
-    blob, consts = b"", {}
-    for number, value in ((1, kernel), (2, slope), (3, tile), (4, axis), (5, lengths), (6, index), (7, zero), (8, rest)):
-        kind = "f32" if value.dtype == np.float32 else "i64"
-        shape = ",".join(map(str, value.shape))
-        consts[number] = f'element_type="{kind}" shape="{shape}" offset="{len(blob)}" size="{value.nbytes}"'
-        blob += value.tobytes()
-    window = 'strides="1,1" pads_begin="1,1" pads_end="1,1" dilations="1,1" auto_pad="explicit"'
-    stretch = 'strides="2,1" pads_begin="0,0" pads_end="0,0" dilations="1,1" auto_pad="explicit"'
-    layers = [
-        layer(0, "Parameter", 'shape="1,2,5,5"'),
-        *(layer(number, "Const", data) for number, data in consts.items()),
-        layer(10, "Convolution", window, 2),
-        layer(11, "PReLU", "", 2),
-        layer(12, "GroupConvolutionBackpropData", stretch, 2),
-        layer(13, "VariadicSplit", "", 3, 2),
-        layer(14, "ShapeOf", 'output_type="i64"', 1),
-        layer(15, "Gather", 'batch_dims="0"', 3),
-        layer(16, "Concat", 'axis="0"', 2),
-        layer(17, "Reshape", 'special_zero="true"', 2),
-        layer(18, "Result", "", 1, 0),
-    ]
-    edges = [
-        edge(0, 0, 10, 0), edge(1, 0, 10, 1), edge(10, 2, 11, 0), edge(2, 0, 11, 1), edge(11, 2, 12, 0), edge(3, 0, 12, 1),
-        edge(12, 2, 13, 0), edge(4, 0, 13, 1), edge(5, 0, 13, 2), edge(0, 0, 14, 0), edge(14, 1, 15, 0), edge(6, 0, 15, 1),
-        edge(7, 0, 15, 2), edge(15, 3, 16, 0), edge(8, 0, 16, 1), edge(13, 4, 17, 0), edge(16, 2, 17, 1), edge(17, 2, 18, 0),
-    ]  # fmt: skip
-    path = tmp_path / "net.xml"
-    path.write_text(f"<net><layers>{''.join(layers)}</layers><edges>{''.join(edges)}</edges></net>", encoding="utf-8")
-    path.with_suffix(".bin").write_bytes(blob)
-    network = load_ir(path)
-    x = torch.randn(3, 2, 5, 5, generator=torch.Generator().manual_seed(0))
-    hidden = F.prelu(F.conv2d(x, torch.from_numpy(kernel), padding=1), torch.from_numpy(slope))
-    wide = F.conv_transpose2d(hidden, torch.from_numpy(tile)[:, 0], stride=(2, 1), groups=4)
-    torch.testing.assert_close(network(x), wide[:, 1:].reshape(3, -1))
-    packed = IrNetwork(path.read_text(encoding="utf-8"), network.constants())
-    torch.testing.assert_close(packed(x), network(x))
+def test_what_is_no_generator_is_refused(tmp_path: Path):
+    with pytest.raises(SystemExit, match="Expected the generator at"):
+        load_generator(tmp_path / "nothing.safetensors")
+
+
+def test_the_inverse_haar_transform_undoes_the_transform_and_keeps_the_energy():
+    picture = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(0))
+    a, b, c, d = (picture[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
+    bands = [a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d]
+    transformed = torch.cat([0.5 * band for band in bands], dim=1)
+    torch.testing.assert_close(inverse_haar(transformed), picture)
+    torch.testing.assert_close(transformed.square().sum(), picture.square().sum())
+
+
+def test_the_basis_finds_the_components_of_features():
+    torch.manual_seed(0)
+    basis = FeatureBasis(torch.randn(6), torch.linalg.qr(torch.randn(6, 2))[0] * 3.0)
+    latents = torch.randn(2, 2, 4, 4)
+    features = torch.einsum("bchw,fc->bfhw", latents, basis.components) + basis.mean.view(1, -1, 1, 1)
+    torch.testing.assert_close(basis.project(features), latents)
+
+
+def test_a_decoder_that_took_the_prior_draws_the_generators_features():
+    torch.manual_seed(0)
+    generator, model = Generator(), FaceAutoencoder(AutoencoderConfig())
+    basis = FeatureBasis(torch.randn(512), torch.linalg.qr(torch.randn(512, 32))[0])
+    take_prior(model, generator, basis)
+    latents, styles = torch.randn(1, 32, 16, 16), torch.randn(1, 512)
+    features = torch.einsum("bchw,fc->bfhw", latents, basis.components) + basis.mean.view(1, -1, 1, 1)
+    with torch.no_grad():
+        x = model.dec.lift(latents)
+        torch.testing.assert_close(x, features, rtol=1e-4, atol=1e-4)
+        for block in model.dec.blocks:
+            x = block(x, styles)
+        torch.testing.assert_close(x, generator.features(styles, 10, BLOCK + 1, features), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.weights

@@ -1,0 +1,64 @@
+"""Donors: faces of people who do not exist, whose look may be lent to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ModelFileError
+
+VECTORS = "vectors."
+
+
+@dataclass(frozen=True, eq=False)
+class DonorBank:
+    """D generated faces, with what is needed to choose among them.
+
+    Attributes:
+        latents: (D, C, h, w) of the built-in autoencoder.
+        landmarks5: (D, 5, 2) as fractions of the crop's side.
+        skin: (D, 3) median colour of both cheeks, RGB in [0, 1].
+        vectors: Identity vectors (D, E) of length 1 by recogniser.
+        women: (D,) bool, apparent sex.
+        older: (D,) bool, about fifty or more by appearance.
+    """
+
+    latents: Tensor
+    landmarks5: Tensor
+    skin: Tensor
+    vectors: Mapping[str, Tensor]
+    women: Tensor
+    older: Tensor
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
+def build_donors(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> DonorBank:
+    """Build the bank of a model file.
+
+    Args:
+        config: The header's `donors`: `sex` of every donor as one letter (w, m), `age` as one (a, o).
+        tensors: Weights of the part `donors`, already float32.
+
+    Raises:
+        ModelFileError: The bank is missing, or its parts are not of the same faces.
+    """
+    needed = {"latents": 4, "landmarks5": 3, "skin": 2}
+    vectors = {name[len(VECTORS) :]: value for name, value in tensors.items() if name.startswith(VECTORS)}
+    sexes, ages = config.get("sex", ""), config.get("age", "")
+    counts = {len(sexes), len(ages), *(len(value) for value in tensors.values())}
+    fits = all(name in tensors and tensors[name].ndim == dimensions for name, dimensions in needed.items())
+    if not fits or not vectors or len(counts) != 1 or not sexes:
+        raise ModelFileError(
+            f"Expected a bank of donors in the model file, got {sorted(tensors) or 'none'} of {sorted(counts)} faces. "
+            "Use the model file of this release."
+        )
+    women, older = ([letter == wanted for letter in letters] for letters, wanted in ((sexes, "w"), (ages, "o")))
+    return DonorBank(
+        tensors["latents"], tensors["landmarks5"], tensors["skin"], vectors, torch.tensor(women), torch.tensor(older)
+    )  # fmt: skip

@@ -1,0 +1,76 @@
+"""Lending faces the look of people who do not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from comfy_api.latest import io
+
+from ..faceprivacy_core.builtin.model import FaceEncoder
+from ..faceprivacy_core.donors import DonorSettings, choose_donors, donor_pictures, fill_in, rank_donors, see_person
+from ..faceprivacy_core.embeddings.inversion import ModelIdentity, inversion_of_tokens
+from ..faceprivacy_core.images import crop_landmarks
+from ..faceprivacy_core.protocols import FaceRecognizer
+from ..faceprivacy_core.rng import face_seeds
+from ..faceprivacy_core.types import FaceCrops
+from . import _convert, _inversion_inputs
+from ._types import CropsType, EncoderType, InversionType, RecognizersType
+
+
+class DonorFace(io.ComfyNode):
+    """Choose a generated person for every face.
+
+    Core: `faceprivacy_core.donors`.
+    """
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FacePrivacy_DonorFace",
+            display_name="Donor Face (Face Privacy)",
+            category="face privacy/inversion",
+            description="For every face chooses one of the built-in model's people who do not exist: of like pose, skin and "
+            "apparent sex and age, but nobody that a recogniser takes for the person. Its embeddings go to Embedding "
+            "Schedule (preset 'recover') in place of the person's own; its picture, put into the old surroundings, is what "
+            "KSampler starts from.",
+            search_aliases=["new face", "replace face", "synthetic face", "generated person", "anonymize"],
+            inputs=[
+                EncoderType.Input("face_encoder", tooltip="From Load Built-in Face Model."),
+                io.Image.Input("image", tooltip="Aligned face crops from Face Crop, at the built-in model's size."),
+                io.Mask.Input("mask", tooltip="Where the crops may change, from Face Crop."),
+                CropsType.Input("crops", tooltip="Placement of the crops, from Face Crop."),
+                RecognizersType.Input("recognizers", tooltip="Surrogates, who say what is too alike (Load Face Recognizers)."),
+                io.Int.Input("seed", default=0, min=0, max=2**53 - 1, control_after_generate=True,
+                             tooltip="Which of the fitting people is taken. The same seed takes the same."),
+                io.Int.Input("among", default=8, min=1, max=64, advanced=True,
+                             tooltip="How many of the best fitting people the seed chooses from."),
+                io.Boolean.Input("follow_traits", default=True, tooltip="Follow the person's apparent sex and age. Off mixes "
+                                 "them: that gives less away and looks less natural in the same clothes and hair."),
+                io.Boolean.Input("match_colour", default=True, advanced=True,
+                                 tooltip="Give the donor the mean colour and contrast of the person's skin."),
+            ],
+            outputs=[
+                InversionType.Output("inversion", tooltip="The donors' embeddings, for Embedding Schedule."),
+                io.Image.Output("start", tooltip="Crops with the donor inside the mask, for VAE Encode."),
+                io.Image.Output("donors", tooltip="The chosen people, to look at."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, face_encoder: FaceEncoder, image: io.Image.Type, mask: io.Mask.Type, crops: FaceCrops,
+        recognizers: Sequence[FaceRecognizer], seed: int, among: int, follow_traits: bool, match_colour: bool,
+    ) -> io.NodeOutput:  # fmt: skip
+        faces = _convert.image_to_core(_inversion_inputs.checked_faces(image, crops))
+        masks = _convert.mask_to_core(mask, len(faces))
+        settings = DonorSettings(among, follow_traits, match_colour)
+        with torch.inference_mode(False), torch.no_grad():
+            person = see_person(face_encoder.donors, faces.clone(), crop_landmarks(crops), recognizers)
+            seeds = face_seeds(seed, [crop.face.image_index for crop in crops.items])
+            chosen = choose_donors(rank_donors(face_encoder.donors, person, settings), seeds, settings)
+            pictures = donor_pictures(face_encoder, chosen, person, settings)
+            tokens = face_encoder.encode_tokens(pictures)
+            inversion = inversion_of_tokens(tokens, face_encoder.empty_tokens(), ModelIdentity(face_encoder.model_name))
+        start = fill_in(faces, masks, pictures)
+        return io.NodeOutput(inversion, _convert.core_to_image(start), _convert.core_to_image(pictures))

@@ -1,0 +1,170 @@
+"""Which donor lends its look: fitting in pose, skin and traits, never a look-alike, by seed; and how candidates are judged."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from faceprivacy_core.align import FFHQ_TEMPLATE
+from faceprivacy_core.builtin.donors import DonorBank, build_donors
+from faceprivacy_core.candidates import MARGIN, MAX_DRIFT, best_of, find_again, judge
+from faceprivacy_core.donors import (
+    DonorSettings,
+    Person,
+    choose_donors,
+    match_colour,
+    rank_donors,
+    see_person,
+    skin_colour,
+    skin_ellipse,
+)
+from faceprivacy_core.errors import InputError, ModelFileError
+from faceprivacy_core.types import Face
+from tests.support.donors import random_bank
+from tests.support.recognizer import ProjectionRecognizer
+
+RECOGNIZERS = (ProjectionRecognizer("a", 0), ProjectionRecognizer("b", 1))
+SIDE = 64
+POINTS = torch.from_numpy(FFHQ_TEMPLATE * SIDE - 0.5).float()[None]
+
+
+def person_like(bank: DonorBank, index: int, *, pose: float = 0.0, skin: float = 0.0, likeness: float = 0.0) -> Person:
+    """A person at a donor's place and colour, off by given amounts, and as alike to it as said."""
+    crop = bank.skin[index].view(1, 3, 1, 1).expand(1, 3, SIDE, SIDE) + skin
+    points = bank.landmarks5[index : index + 1] * SIDE - 0.5 + pose * SIDE
+    vectors = []
+    for recognizer in RECOGNIZERS:
+        own = bank.vectors[recognizer.name][index]
+        other = torch.randn(len(own), generator=torch.Generator().manual_seed(9))
+        other = F.normalize(other - (other @ own) * own, dim=0)
+        vectors.append((likeness * own + (1 - likeness**2) ** 0.5 * other)[None])
+    return Person(crop, points, tuple(vectors), RECOGNIZERS)
+
+
+def test_the_donor_of_the_same_pose_and_skin_comes_first():
+    bank, settings = random_bank(), DonorSettings(follow_traits=False)
+    for index in range(len(bank)):
+        assert int(rank_donors(bank, person_like(bank, index), settings)[0, 0]) == index
+
+
+def test_a_look_alike_comes_last_even_if_it_fits_best():
+    bank = random_bank()
+    ranking = rank_donors(bank, person_like(bank, 2, likeness=0.9), DonorSettings())
+    assert int(ranking[0, -1]) == 2
+
+
+def test_traits_follow_the_people_one_looks_like_unless_they_are_to_be_mixed():
+    bank = random_bank(width=256)
+    alike = replace(bank, landmarks5=bank.landmarks5[:1].expand(6, 5, 2), skin=bank.skin[:1].expand(6, 3))
+    person = person_like(alike, 0, likeness=0.29)
+    first = rank_donors(alike, person, DonorSettings())[0, :3]
+    assert bool(alike.women[first].all()), "donor 0 is a woman"
+    mixed = rank_donors(alike, person, DonorSettings(follow_traits=False))[0]
+    assert mixed.tolist() == list(range(6)), "all fit equally well"
+
+
+def test_results_of_one_face_get_different_donors_and_a_seed_repeats():
+    ranking = torch.arange(6).repeat(2, 1)
+    settings = DonorSettings(among=4)
+    seeds = [7, 8, 107, 108, 207, 208]
+    chosen = choose_donors(ranking, seeds, settings)
+    assert torch.equal(chosen, choose_donors(ranking, seeds, settings))
+    assert len(set(chosen[0::2].tolist())) == len(set(chosen[1::2].tolist())) == 3
+    assert int(chosen.max()) < 4
+    alone = choose_donors(ranking[1:], seeds[1::2], settings)
+    assert torch.equal(alone, chosen[1::2]), "a face alone gets what it gets in a batch"
+
+
+def test_recognisers_that_the_bank_does_not_know_are_left_out():
+    bank = random_bank(names=("a",))
+    person = see_person(bank, torch.rand(1, 3, SIDE, SIDE), POINTS, RECOGNIZERS)
+    assert [r.name for r in person.recognizers] == ["a"]
+    nobody = see_person(replace(bank, vectors={}), torch.rand(1, 3, SIDE, SIDE), POINTS, RECOGNIZERS)
+    assert rank_donors(bank, nobody, DonorSettings()).shape == (1, 6)
+
+
+def test_colours_of_the_skin_are_matched_and_contrast_not_too_far():
+    random = torch.Generator().manual_seed(0)
+    pictures = 0.4 + 0.05 * torch.randn(2, 3, SIDE, SIDE, generator=random)
+    references = 0.6 + 0.06 * torch.randn(2, 3, SIDE, SIDE, generator=random)
+    weight = skin_ellipse(SIDE)
+    matched = match_colour(pictures, references)
+    means = [(images * weight).sum((2, 3)) / weight.sum() for images in (matched, references)]
+    torch.testing.assert_close(*means, rtol=0, atol=1e-4)
+    flat = match_colour(torch.full_like(pictures, 0.5), references)
+    assert float(flat.std(dim=(2, 3)).max()) < 1e-5, "a contrast that is not there is not made up"
+    torch.testing.assert_close(match_colour(references, references), references, rtol=0, atol=1e-5)
+
+
+def test_skin_is_read_off_the_cheeks():
+    crop = torch.zeros(1, 3, SIDE, SIDE)
+    crop[:, :, SIDE // 2 :, :] = torch.tensor([0.8, 0.6, 0.5]).view(1, 3, 1, 1)
+    torch.testing.assert_close(skin_colour(crop, POINTS), torch.tensor([[0.8, 0.6, 0.5]]))
+
+
+WHOLE = ("latents", "landmarks5", "skin", "vectors.a")
+
+
+@pytest.mark.parametrize(
+    ("config", "missing"),
+    [({}, ""), ({"sex": "wm", "age": "aa"}, "vectors.a"), ({"sex": "wm", "age": "aa"}, "skin"), ({"sex": "w", "age": "a"}, "")],
+)
+def test_a_bank_that_is_not_whole_is_refused(config: dict[str, str], missing: str):
+    bank = random_bank(2)
+    parts = {"latents": bank.latents, "landmarks5": bank.landmarks5, "skin": bank.skin, "vectors.a": bank.vectors["a"]}
+    with pytest.raises(ModelFileError, match="bank of donors"):
+        build_donors(config, {name: parts[name] for name in WHOLE if name != missing})
+    whole = build_donors({"sex": "wm", "age": "oa"}, parts)
+    assert len(whole) == 2
+    assert whole.women.tolist() == [True, False]
+    assert whole.older.tolist() == [True, False]
+
+
+class PlaceDetector:
+    """Finds the face where it was told, with the brightness of the picture as its confidence; none in the dark."""
+
+    name = "place"
+
+    def __init__(self, shift: float = 0.0) -> None:
+        self.shift = shift
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        brightness = float(image.mean()) / 255
+        points = POINTS[0].double().numpy() + self.shift
+        return [] if brightness < 0.1 else [Face(0, (0, 0, SIDE, SIDE), points, brightness)]
+
+
+def test_a_candidate_passes_only_if_unknown_in_place_and_there():
+    recognizer = ProjectionRecognizer("a", 0)
+    random = torch.Generator().manual_seed(1)
+    original = torch.rand(1, 3, 4, 4, generator=random).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    vector = recognizer.embed(original, POINTS)
+    opposite = 1.0 - original
+    candidates = torch.cat([original, opposite, torch.zeros_like(original)])
+    verdict = judge(candidates, POINTS, [vector], [recognizer], PlaceDetector())
+    assert verdict.passed.tolist() == [False, True, False]
+    assert verdict.cost[1] < verdict.cost[0] < verdict.cost[2] == torch.inf
+    assert float(verdict.nearness[0]) == pytest.approx(1.0 - recognizer.thresholds[0.001], abs=1e-5)
+    assert bool((verdict.nearness[verdict.passed] < -MARGIN).all())
+    far = judge(opposite, POINTS, [vector], [recognizer], PlaceDetector(shift=2 * MAX_DRIFT * SIDE))
+    assert not bool(far.passed)
+    blind = judge(opposite, POINTS, [vector], [recognizer], None)
+    assert bool(blind.passed)
+
+
+def test_drift_is_the_mean_distance_of_the_landmarks():
+    drift, doubt = find_again(torch.full((1, 3, SIDE, SIDE), 0.5), POINTS, PlaceDetector(shift=3.0))
+    assert float(drift) == pytest.approx(3.0 * 2**0.5 / SIDE, rel=1e-6)
+    assert float(doubt) == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_cheapest_candidate_of_every_face_and_variant_is_taken():
+    cost = torch.tensor([3.0, 1.0, 5.0, 9.0, 2.0, 4.0, 1.0, 0.5])  # two candidates of two variants of two faces
+    assert best_of(cost, num_faces=2, variants=2).tolist() == [4, 1, 6, 7]
+
+
+def test_nonsense_settings_are_refused():
+    with pytest.raises(InputError, match="among at least one"):
+        DonorSettings(among=0)
