@@ -51,7 +51,7 @@ def anonymize_faces(
         images: (B, 3, H, W) in [0, 1] on the CPU. Not modified.
         faces: Faces to replace; at least one.
         model: The built-in face model, on any device.
-        recognizers: Differentiable recognisers whose identity is pushed away.
+        recognizers: Differentiable recognisers whose identity is pushed away; may be empty at strength 0.
         settings: See `AnonymizeSettings`.
         progress: Called after every denoising step.
 

@@ -45,7 +45,7 @@ class RegenerateSettings:
         steps: Steps over the whole noise schedule; `noise` decides how many are run.
         noise: How far into noise the face is taken, in (0, 1].
         switch: Timestep (of 1000) below which the picture's embedding is dropped.
-        strength: Energy guidance; 0 switches it off.
+        strength: Energy guidance; 0 switches it off, and then its networks are not needed.
         variants: Results per face.
         seed: Every face of an image and every variant gets its own noise from it.
         micro_batch: Faces that are decoded for the gradient at a time; None takes all.
@@ -105,7 +105,7 @@ def regenerate_faces(
         faces: Faces to replace; at least one.
         model: The built-in face model, on any device.
         settings: See `RegenerateSettings`.
-        make_energy: What guides the faces.
+        make_energy: What guides the faces; not called at strength 0.
         progress: Called after every denoising step.
 
     Returns:
@@ -164,14 +164,16 @@ def regenerate_crops(
     def decode(z: Tensor) -> Tensor:
         return ((model.autoencoder.decode(z) + 1.0) / 2.0).clamp(0.0, 1.0)
 
-    energy = make_energy(originals, mask, crops)
-    guidance = EnergyGuidance(energy, decode, schedule, settings.strength, micro_batch=settings.micro_batch)
+    guidance = None
+    if settings.strength > 0.0:
+        energy = make_energy(originals, mask, crops)
+        guidance = EnergyGuidance(energy, decode, schedule, settings.strength, micro_batch=settings.micro_batch)
     with torch.no_grad():
         x = sample_euler(
             denoiser, background.restore(latent + sigmas[0] * noise, float(sigmas[0])), sigmas, None,
             edit_denoised=guidance, background=background, progress=progress,
         )  # fmt: skip
-        return decode(x).cpu(), tuple(guidance.history)
+        return decode(x).cpu(), () if guidance is None else tuple(guidance.history)
 
 
 def regeneration_mask(mask: Tensor) -> Tensor:
