@@ -1,7 +1,7 @@
 """The pixels of a picture that a keyed face takes, computed alike by writer and reader.
 
-A region is a set of cells of an aligned crop (8 x 8 crop pixels each, one latent position)
-and the crop's place in the picture. Both stand in the public header, and the pixels follow
+A region is a set of cells of an aligned crop (one latent position each: 8 x 8 crop pixels with most
+autoencoders, 16 x 16 with some) and the crop's place in the picture. Both stand in the public header, and the pixels follow
 from them with additions, multiplications and comparisons alone, so that every machine
 finds the same pixels to the last one. The rule is part of the file format: another one needs
 another `header.VERSION`.
@@ -21,8 +21,11 @@ from torch.nn import functional as F
 from ..align import warp
 from ..errors import InputError, NoFaceError
 
-CELL = 8
-"""Side of a cell in crop pixels: the downscaling of the latents of every supported VAE."""
+CELL_SIDES = (8, 16)
+"""Sides that a cell may have, crop pixels: the downscaling of the latents. Powers of two, so that dividing by one is exact."""
+
+DEFAULT_CELL = 8
+"""Where no model says one, and in files of version 1."""
 
 MIN_COVER = 0.3
 """Part of a cell that the mask must cover for the cell to belong to the face."""
@@ -54,9 +57,17 @@ class Region:
     cells: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
-        side = self.crop_size // CELL
-        if self.cells.shape != (side, side):
-            raise InputError(f"Expected {side} x {side} cells for a crop of {self.crop_size} pixels, got {self.cells.shape}.")
+        rows, columns = self.cells.shape
+        if rows != columns or self.crop_size % rows or self.crop_size // rows not in CELL_SIDES:
+            raise InputError(
+                f"Expected as many rows as columns of cells, with a side of 8 or 16 pixels in a crop of {self.crop_size}, "
+                f"got {rows} x {columns} cells."
+            )
+
+    @property
+    def cell(self) -> int:
+        """Side of a cell, crop pixels."""
+        return self.crop_size // len(self.cells)
 
     @property
     def image_to_crop(self) -> NDArray[np.float64]:
@@ -102,19 +113,20 @@ class Claim:
         return replace(self, weights=np.minimum(self.weights * STEEP_FACTOR, 1.0))
 
 
-def choose_cells(mask: Tensor) -> NDArray[np.bool_]:
+def choose_cells(mask: Tensor, cell: int) -> NDArray[np.bool_]:
     """Choose the cells of a face from its mask.
 
     Args:
         mask: (1, 1, S, S) in [0, 1], the face's own mask in crop pixels.
+        cell: Side of a cell, crop pixels.
 
     Returns:
-        (S / 8, S / 8) bool: cells of which the mask touches at least 30 %.
+        (S / cell, S / cell) bool: cells of which the mask touches at least 30 %.
 
     Raises:
         NoFaceError: The mask leaves no cell.
     """
-    cells = (F.avg_pool2d((mask > 0).float(), CELL) > MIN_COVER)[0, 0].numpy()
+    cells = (F.avg_pool2d((mask > 0).float(), cell) > MIN_COVER)[0, 0].numpy()
     if not cells.any():
         raise NoFaceError("Expected a mask that covers the face, got one that leaves nothing of it. Widen the mask.")
     return cells
@@ -208,8 +220,8 @@ def _weights(region: Region, rows: slice, columns: slice) -> NDArray[np.float64]
     """Smooth the cells with a quadratic B-spline, which rounds their corners, and steepen the rim."""
     y, x = np.mgrid[rows, columns].astype(np.float64)
     (a, b, left), (c, d, top) = region.image_to_crop
-    column, across = _nearest((a * x + b * y + left + 0.5) / CELL - 0.5)
-    row, down = _nearest((c * x + d * y + top + 0.5) / CELL - 0.5)
+    column, across = _nearest((a * x + b * y + left + 0.5) / region.cell - 0.5)
+    row, down = _nearest((c * x + d * y + top + 0.5) / region.cell - 0.5)
     padded = np.pad(region.cells.astype(np.float64), 2)
     limit = region.cells.shape[0]
     inside = (column >= -1) & (row >= -1) & (column <= limit) & (row <= limit)
