@@ -66,6 +66,22 @@ class FormatError(KeyedError):
     )
 
 
+class PictureSizeError(FormatError):
+    """The picture has another size than its keyed payload was made for.
+
+    Args:
+        expected, found: Width and height, pixels.
+    """
+
+    def __init__(self, expected: tuple[int, int], found: tuple[int, int]) -> None:
+        self.text = (
+            f"Expected the picture at the size at which it was encrypted, {expected[0]} x {expected[1]} pixels, got "
+            f"{found[0]} x {found[1]}. It was resized or cropped since, or the payload belongs to another picture. Use the "
+            "untouched file."
+        )
+        super().__init__()
+
+
 class ModelMismatchError(KeyedError):
     """The face needs another model, VAE or prompt than the connected one."""
 

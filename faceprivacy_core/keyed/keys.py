@@ -6,6 +6,7 @@ passphrase, so no message repeats it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -24,10 +25,12 @@ from .derivation import (
     FaceKey,
     KdfParameters,
     Opaque,
+    SigningKey,
     check_key_bytes,
     check_nonce,
     derive_face_key,
     derive_root,
+    derive_signing_key,
     hkdf_sha256,
 )
 
@@ -38,6 +41,8 @@ PASSPHRASE_ID = "passphrase"  # noqa: S105 - a word shown instead of an id, not 
 MAX_KEY_FILE_BYTES = 4096
 KEPT_ROOTS = 16
 """Passphrase hashes a handle remembers, one for each salt it met last."""
+
+ONLY_OPENS = "Expected a key of your own, got the released key of one face, which only opens. Make a new key."
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _RESERVED_NAME = "DIR"  # its variable is the one that names the folder
@@ -50,7 +55,7 @@ _BAD_NAME = (
     "passphrase itself never goes here; make a key with: faceprivacy key new NAME"
 )
 
-DeriveFaceKey = Callable[[KdfParameters | None, bytes, bytes], FaceKey]
+GetRoot = Callable[[KdfParameters | None], bytes]
 
 
 class KeyKind(str, Enum):
@@ -67,12 +72,13 @@ class PrivacyKey(Opaque):
     Made by `from_bytes`, `from_passphrase` and `from_face_key`.
     """
 
-    __slots__ = ("__derive", "__kind", "__name", "__public_id")
+    __slots__ = ("__header_digest", "__kind", "__name", "__public_id", "__root")
 
-    def __init__(self, kind: KeyKind, name: str, public_id: str, derive: DeriveFaceKey) -> None:
+    def __init__(self, kind: KeyKind, name: str, public_id: str, root: GetRoot, header_digest: bytes | None = None) -> None:
         if name:
             check_name(name)
-        self.__kind, self.__name, self.__public_id, self.__derive = kind, name, public_id, derive
+        self.__kind, self.__name, self.__public_id, self.__root = kind, name, public_id, root
+        self.__header_digest = header_digest
 
     @classmethod
     def from_bytes(cls, raw: bytes, name: str = "") -> PrivacyKey:
@@ -82,7 +88,7 @@ class PrivacyKey(Opaque):
             InputError: Not 32 bytes, or not a name.
         """
         check_key_bytes(raw)
-        return cls(KeyKind.RAW, name, _public_id(raw), lambda _, nonce, header: derive_face_key(raw, nonce, header))
+        return cls(KeyKind.RAW, name, _public_id(raw), lambda _: raw)
 
     @classmethod
     def from_passphrase(cls, text: str, name: str = "") -> PrivacyKey:
@@ -99,21 +105,25 @@ class PrivacyKey(Opaque):
             raise InputError("Expected a passphrase of valid text, got none or something else.")
         root = _remembered_root(unicodedata.normalize("NFKC", text).encode("utf-8"))
         # No id: one made from a passphrase would let anyone test guesses.
-        return cls(
-            KeyKind.PASSPHRASE, name, PASSPHRASE_ID, lambda kdf, nonce, header: derive_face_key(root(kdf), nonce, header)
-        )
+        return cls(KeyKind.PASSPHRASE, name, PASSPHRASE_ID, root)
 
     @classmethod
-    def from_face_key(cls, raw: bytes, name: str = "") -> PrivacyKey:
+    def from_face_key(cls, raw: bytes, name: str = "", header_digest: bytes | None = None) -> PrivacyKey:
         """Make a handle on the released key of one face; it opens that face and no other.
 
-        Not for encrypting: its face key is always the same.
+        Not for encrypting: its face key is always the same, and it cannot sign.
+
+        Args:
+            raw: 32 bytes.
+            name: Under which it is known.
+            header_digest: SHA-256 of the face's header, so that the key takes no other one for it;
+                None for a key that was released before headers were kept with it.
 
         Raises:
             InputError: Not 32 bytes, or not a name.
         """
-        face_key = FaceKey(raw)
-        return cls(KeyKind.FACE, name, f"face-{_public_id(raw)}", lambda *_: face_key)
+        check_key_bytes(raw)
+        return cls(KeyKind.FACE, name, f"face-{_public_id(raw)}", lambda _: raw, header_digest)
 
     @property
     def kind(self) -> KeyKind:
@@ -145,13 +155,32 @@ class PrivacyKey(Opaque):
 
         Raises:
             WrongKeyError: The face was encrypted with a passphrase and this is a raw key, or
-                the other way round.
+                the other way round; or this key was released for another header.
             InputError: The nonce has another length.
         """
-        if self.kind is not KeyKind.FACE and (kdf is not None) != (self.kind is KeyKind.PASSPHRASE):
-            raise WrongKeyError
         check_nonce(nonce)
-        return self.__derive(kdf, nonce, header)
+        if self.kind is KeyKind.FACE:
+            if self.__header_digest not in (None, hashlib.sha256(header).digest()):
+                raise WrongKeyError
+            return FaceKey(self.__root(None))
+        self._check_kind(kdf)
+        return derive_face_key(self.__root(kdf), nonce, header)
+
+    def signing_key(self, kdf: KdfParameters | None, nonce: bytes) -> SigningKey:
+        """Derive the key that signs what is sealed for one face. Arguments and errors as for `face_key`.
+
+        Raises:
+            InputError: Also: this is the released key of one face, which only opens.
+        """
+        if self.kind is KeyKind.FACE:
+            raise InputError(ONLY_OPENS)
+        check_nonce(nonce)
+        self._check_kind(kdf)
+        return derive_signing_key(self.__root(kdf), nonce)
+
+    def _check_kind(self, kdf: KdfParameters | None) -> None:
+        if (kdf is not None) != (self.kind is KeyKind.PASSPHRASE):
+            raise WrongKeyError
 
 
 def load_key(name: str, *, folder: Path | None = None, environ: Mapping[str, str] = os.environ) -> PrivacyKey:
