@@ -39,6 +39,12 @@ STEEP_FACTOR = 8.0 / 3.0
 MAX_OVERLAP = 16
 """How often crops may cover a picture in all, so that a forged header cannot take unbounded memory and time."""
 
+BAND_PIXELS = 2**18
+"""Pixels whose weights are computed at a time, 120 bytes each."""
+
+MAX_TOUCHED = 2**25
+"""Pixels that crops may cover in all where that is more than twice the picture."""
+
 Picture = NDArray[np.uint8]
 
 
@@ -144,17 +150,20 @@ def claim_pixels(regions: Sequence[Region], height: int, width: int) -> list[Cla
     """
     windows = [_window(region, height, width) for region in regions]
     touched = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in windows)
-    if touched > MAX_OVERLAP * height * width:
-        raise InputError(f"Expected crops that cover the picture at most {MAX_OVERLAP} times together. Choose fewer faces.")
+    if touched > min(MAX_OVERLAP * height * width, max(MAX_TOUCHED, 2 * height * width)):
+        raise InputError(
+            f"Expected crops that cover the picture at most {MAX_OVERLAP} times together, and a large picture at most twice. "
+            "Choose fewer faces."
+        )
     taken = np.zeros((height, width), dtype=bool)
     claims = []
     for region, (rows, columns) in zip(regions, windows, strict=True):
         weights = _weights(region, rows, columns)
         weights[taken[rows, columns]] = 0.0
-        inside = np.argwhere(weights > 0.0)
-        if not len(inside):
+        down, across = ((weights > 0.0).any(axis=axis).nonzero()[0] for axis in (1, 0))
+        if not len(down):
             raise InputError("Expected every face to have pixels of its own, one has none. Choose fewer, or other, faces.")
-        (top, left), (bottom, right) = inside.min(axis=0), inside.max(axis=0) + 1
+        (top, bottom), (left, right) = ((line[0], line[-1] + 1) for line in (down, across))
         own = weights[top:bottom, left:right]
         claim = Claim(
             slice(rows.start + int(top), rows.start + int(bottom)),
@@ -206,9 +215,10 @@ def paste(picture: Picture, layer: Tensor, claim: Claim, *, soft: bool) -> Pictu
 
 
 def _window(region: Region, height: int, width: int) -> tuple[slice, slice]:
-    """Return the part of the picture that the crop touches."""
-    edge = region.crop_size - 0.5
-    corners = np.array([[-0.5, -0.5], [edge, -0.5], [-0.5, edge], [edge, edge]])
+    """Return the part of the picture that the cells, and the smoothing around them, can touch."""
+    rows, columns = (np.flatnonzero(region.cells.any(axis=axis)) for axis in (1, 0))
+    edges = [region.cell * (np.array([line[0] - 1, line[-1] + 2]) - 0.5 / region.cell) for line in (columns, rows)]
+    corners = np.array([[x, y] for x in edges[0] for y in edges[1]])
     spots = corners @ region.crop_to_image[:, :2].T + region.crop_to_image[:, 2]
     low, high = np.floor(spots.min(axis=0)), np.ceil(spots.max(axis=0)) + 1
     left, top = (int(value) for value in np.clip(low, 0, [width - 1, height - 1]))
@@ -217,6 +227,16 @@ def _window(region: Region, height: int, width: int) -> tuple[slice, slice]:
 
 
 def _weights(region: Region, rows: slice, columns: slice) -> NDArray[np.float64]:
+    """Compute the weights of a rectangle, in bands of rows, so that large faces take little memory."""
+    width = columns.stop - columns.start
+    weights, height = np.empty((rows.stop - rows.start, width)), max(BAND_PIXELS // width, 1)
+    for top in range(rows.start, rows.stop, height):
+        band = slice(top, min(top + height, rows.stop))
+        weights[band.start - rows.start : band.stop - rows.start] = _band_weights(region, band, columns)
+    return weights
+
+
+def _band_weights(region: Region, rows: slice, columns: slice) -> NDArray[np.float64]:
     """Smooth the cells with a quadratic B-spline, which rounds their corners, and steepen the rim."""
     y, x = np.mgrid[rows, columns].astype(np.float64)
     (a, b, left), (c, d, top) = region.image_to_crop
