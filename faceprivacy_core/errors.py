@@ -150,3 +150,16 @@ class InversionPictureError(KeyedError):
 
 class KeyNotFoundError(FacePrivacyError):
     """No key of this name, or one that cannot be used. The message never holds key material."""
+
+
+class KeyUseError(FacePrivacyError):
+    """A key was to be used for what its owner has not allowed. Its one text names no key."""
+
+    text = (
+        "Expected a key that a server may decrypt with, got one that may not: whoever reaches the server or shares a workflow "
+        "could bring the faces back. Decrypt with `faceprivacy decrypt` or `faceprivacy recover`, or allow it: "
+        "`faceprivacy key allow NAME`, or FACEPRIVACY_DECRYPT_IN_SERVER=NAME for a key in the environment."
+    )
+
+    def __init__(self) -> None:
+        super().__init__(self.text)

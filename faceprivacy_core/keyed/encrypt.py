@@ -15,7 +15,7 @@ from ..types import Face, Faces
 from .covers import background_on, draw_independent, public_noise
 from .derivation import FaceKey, KdfParameters, SigningKey, new_nonce
 from .header import Bind, Cover, FaceHeader, RecoveryMode
-from .keys import ONLY_OPENS, KeyKind, PrivacyKey
+from .keys import PrivacyKey
 from .layout import Layout, lay_out
 from .models import KeyedModel
 from .payloads import write_coarse_moments, write_latent, write_moments, write_pixels
@@ -158,8 +158,7 @@ def _check_inputs(
             f"Expected faces of this one picture of {picture.pixels.shape[1]} x {picture.pixels.shape[0]} pixels, got "
             f"{faces.num_images} pictures of {faces.width} x {faces.height}. Connect the same image to Face Mask."
         )
-    if key.kind is KeyKind.FACE:
-        raise InputError(ONLY_OPENS)
+    key.check_can_seal()
     if model is None and (cover is None or settings.mode is not RecoveryMode.EXACT):
         raise InputError(f"Expected a MODEL and VAE for mode {settings.mode.value}, got none. Connect them.")
     if cover is not None and settings.mode in NOISE_MODES:
