@@ -114,7 +114,7 @@ def read_moments(payload: bytes) -> Moments:
 
 
 def write_coarse_moments(moments: Moments) -> bytes:
-    """Pack moments in two bytes of which every value is plausible, so that no key looks wrong."""
+    """Pack moments in two bytes of which every value can be used, so that no key gives an error."""
     low, high = _SCALE_RANGE
     parts = (moments.mean / (2 * _MEAN_LIMIT) + 0.5, (moments.scale - low) / (high - low))
     return bytes(round(255 * min(max(part, 0.0), 1.0)) for part in parts)
