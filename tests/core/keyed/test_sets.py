@@ -67,7 +67,7 @@ def test_no_face_can_be_dropped_moved_or_added(keyed: KeyedPicture, change: Call
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_who_may_see_one_face_notices_it_too(keyed: KeyedPicture, change: Callable[[Records], Sequence[KeyedFaceRecord]]):
     released = release(keyed, 0)
-    assert decrypt_faces(keyed, released, MODEL).opened == (0,)
+    assert set(open_faces(keyed, released)) == {0}
     with pytest.raises((TamperedError, WrongKeyError)):
         decrypt_faces(KeyedPicture(keyed.pixels, tuple(change(keyed.faces))), released, MODEL)
 
