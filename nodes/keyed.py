@@ -116,7 +116,8 @@ class KeyedEncrypt(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "decoy", default=False, advanced=True,
-                    tooltip="Modes image and signflip: a wrong key gives yet another face instead of an error.",
+                    tooltip="Modes image and signflip: a wrong key gives yet another face instead of an error. Nothing is "
+                    "signed then, and who tries many keys can tell the right one.",
                 ),
                 io.Boolean.Input(
                     "verify", default=True, advanced=True,
@@ -204,7 +205,10 @@ class KeyedDecrypt(io.ComfyNode):
             search_aliases=["reversible", "decrypt face", "recover face", "restore original"],
             inputs=[
                 KeyedType.Input("keyed", tooltip="From Load Keyed Image or Keyed Encrypt."),
-                KeyType.Input("key", tooltip="From Privacy Key: the key of the faces to open."),
+                KeyType.Input(
+                    "key", tooltip="From Privacy Key: the key of the faces to open, of which its owner said that a server may "
+                    "decrypt with it.",
+                ),
                 io.String.Input(
                     "numbers", default="",
                     tooltip="Numbers of the faces to open, separated by commas, from 0; each must open. Empty: all that the "
@@ -233,6 +237,7 @@ class KeyedDecrypt(io.ComfyNode):
         cls, keyed: tuple[KeyedPicture, ...], key: PrivacyKey, numbers: str, model: io.Model.Type | None = None,
         vae: io.Vae.Type | None = None, positive: list | None = None, onto: io.Image.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
+        key.check_server_use()
         if not any(picture.faces for picture in keyed):
             raise FormatError
         which = parse_numbers(numbers) if numbers.strip() else None

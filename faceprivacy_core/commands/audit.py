@@ -128,10 +128,10 @@ class _Audit:
 
     def _known_values(self) -> Iterator[tuple[str, str]]:
         """Yield the keys of the environment and of the folder of keys, each under a name that may be shown."""
-        from ..keyed import keys  # the cryptography library is loaded only by a command that needs it
+        from ..keyed import key_names, keys  # the cryptography library is loaded only by a command that needs it
 
         for variable, value in sorted(os.environ.items()):
-            if variable.startswith(keys.VARIABLE_PREFIX) and variable != keys.FOLDER_VARIABLE:
+            if variable.startswith(key_names.VARIABLE_PREFIX) and variable != keys.FOLDER_VARIABLE:
                 yield f"variable {variable}", value
         folder = keys.key_folder()
         for path in sorted(folder.glob("*" + keys.KEY_SUFFIX)):

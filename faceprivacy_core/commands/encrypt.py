@@ -39,7 +39,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--unbound", action="store_true", help="let faces come back from a recompressed picture and its sidecar"
     )
-    parser.add_argument("--decoy", action="store_true", help="modes image, signflip: a wrong key shows another face, no error")
+    parser.add_argument(
+        "--decoy", action="store_true", help="modes image, signflip: a wrong key shows another face, no error; signs nothing"
+    )
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is replaced (default: %(default)s)")
     parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")

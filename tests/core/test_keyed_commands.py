@@ -111,7 +111,7 @@ def test_a_passphrase_is_asked_for_and_shown_nowhere(
 
 
 def test_two_different_passphrases_are_refused(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    typed = iter(["one", "two"])
+    typed = iter(["one passphrase", "two passphrases"])
     monkeypatch.setattr("getpass.getpass", lambda _: next(typed))
     assert main(["encrypt", str(source), "--passphrase", "--out", str(tmp_path)]) == 1
     assert list(tmp_path.iterdir()) == []

@@ -91,7 +91,7 @@ def payload() -> bytes:
     header = FaceHeader(
         mode=RecoveryMode.EXACT, cover=Cover.INDEPENDENT, nonce=bytes(16), kdf=None, width=20, height=24, crop_size=64,
         crop_to_image=(1, 0, 0, 0, 1, 0), cells=np.ones((8, 8), dtype=bool), model="", condition="", steps=0, iterations=0,
-        bind=Bind.PICTURE, decoy=False,
+        bind=Bind.PICTURE, decoy=False, signer=bytes(32),
     )  # fmt: skip
     return pack([KeyedFaceRecord(header, b"sealed")])
 
