@@ -32,7 +32,7 @@ def refuse_typed_passphrase(words: Sequence[str]) -> None:
     """
     for word, after in zip(words, [*words, "-"][1:], strict=True):
         option, given, _ = word.partition("=")
-        if len(option) > len("--p") and "--passphrase".startswith(option) and (given or not _may_follow(after)):
+        if len(option) > len("--") and "--passphrase".startswith(option) and (given or not _may_follow(after)):
             raise InputError(
                 "Expected --passphrase alone, got something behind it that is neither an option nor an existing file. A "
                 "passphrase is asked for at the terminal. If you typed one, choose another: the shell's history has it."

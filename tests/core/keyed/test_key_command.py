@@ -78,6 +78,7 @@ TYPED = [
     ["encrypt", "a.jpg", "--out", "x", "--passphrase", "hunter2"],
     ["encrypt", "--passphrase", "hunter2", "a.jpg", "--out", "x"],
     ["decrypt", "a.png", "--passphrase=hunter2", "--out", "x"], ["decrypt", "a.png", "--pass", "hunter2", "--out", "x"],
+    ["decrypt", "a.png", "--p", "hunter2", "--out", "x"],
     ["recover", "a.png", "--out", "x", "--passphrase", "hunter2", "--device", "cpu"],
     ["release", "a.png", "--face", "0", "--as", "n", "--passphrase", "hunter2"],
 ]  # fmt: skip
