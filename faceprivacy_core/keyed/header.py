@@ -26,6 +26,8 @@ MAX_CELLS_PER_SIDE = 512
 MAX_COORDINATE = 2.0**24
 """Of a crop's place: far beyond the largest picture, and no sum of such numbers leaves the finite ones."""
 _MODEL_ID = re.compile(r"(?:[0-9a-f]{32})?")
+_MOST_OBJECTS, _MOST_LISTS = 3, 1
+"""In a header: itself, cells and kdf; the map. Building hundreds of thousands of others takes seconds."""
 _MAX_DIGITS = 12
 """Longest whole number read. No field needs more, and turning a million digits into a number takes minutes."""
 
@@ -186,7 +188,7 @@ def _frozen_cells(cells: Any) -> NDArray[np.bool_]:
 
 
 def _parse_json(data: bytes) -> Any:
-    if len(data) > MAX_HEADER_BYTES:
+    if len(data) > MAX_HEADER_BYTES or data.count(b"{") > _MOST_OBJECTS or data.count(b"[") > _MOST_LISTS:
         raise FormatError
     try:
         return json.loads(data.decode("ascii"), parse_int=_parse_int)
