@@ -193,6 +193,15 @@ def key_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(chosen) if chosen else platformdirs.user_config_path("faceprivacy") / "keys"
 
 
+def has_key(name: str, *, folder: Path | None = None, environ: Mapping[str, str] = os.environ) -> bool:
+    """Say whether anything stands under this name, be it a usable key or not.
+
+    Raises:
+        InputError: Not a name.
+    """
+    return _variable(name) in environ or os.path.lexists(_path(name, key_folder(environ) if folder is None else folder))
+
+
 def list_keys(folder: Path | None = None) -> tuple[str, ...]:
     """Return the names of the key files in a folder, sorted; none when there is no folder."""
     folder = key_folder() if folder is None else folder
@@ -262,7 +271,7 @@ def _load_file(path: Path, name: str) -> PrivacyKey:
         raise KeyNotFoundError(
             f"Expected a key of this name in the environment variable {VARIABLE_PREFIX}NAME (in capitals, '-' written "
             f"as '_') or in the file NAME{KEY_SUFFIX} in {path.parent}, found neither. Make one with: "
-            "faceprivacy key new NAME"
+            "faceprivacy key new NAME, or in a graph with 'create' of Privacy Key."
         ) from None
     except OSError as error:
         raise KeyNotFoundError(f"Expected to read the key file {path}, got: {error.strerror}. Check who owns it.") from None
