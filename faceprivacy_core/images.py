@@ -17,6 +17,11 @@ RIM = 0.04
 """Width of the rim of a crop over which its weight falls to 0, as a fraction of its side."""
 
 
+def eye_mouth_distance(face: Face) -> float:
+    """Return the distance between the middle of the eyes and that of the mouth, pixels."""
+    return float(np.linalg.norm(face.landmarks5[3:].mean(axis=0) - face.landmarks5[:2].mean(axis=0)))
+
+
 def place_crop(face: Face, size: int) -> FaceCrop:
     """Place the aligned square crop of a face.
 
@@ -29,8 +34,7 @@ def place_crop(face: Face, size: int) -> FaceCrop:
     """
     if size < 64 or size % 8:
         raise InputError(f"Expected a crop size of at least 64 that is a multiple of 8, got {size}.")
-    eyes, mouth = face.landmarks5[:2].mean(axis=0), face.landmarks5[3:].mean(axis=0)
-    distance = float(np.linalg.norm(mouth - eyes))
+    distance = eye_mouth_distance(face)
     if distance < MIN_EYE_MOUTH_PX:
         raise InputError(
             f"Expected at least {MIN_EYE_MOUTH_PX:.0f} pixels between eyes and mouth, got {distance:.1f} for the face at "

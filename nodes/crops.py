@@ -12,6 +12,11 @@ from ..faceprivacy_core.types import FaceCrops, Faces
 from . import _convert
 from ._types import CropsType, FacesType
 
+NO_CROP = (
+    "Expected the crops of faces, but no face was found or chosen, so Face Crop has none. Put what changes the crops between "
+    "Face Crop and Face Paste, choose other faces in Face Mask, or set its 'on_no_face' to error."
+)
+
 
 class FaceCrop(io.ComfyNode):
     """Cut an aligned square crop for every face.
@@ -47,8 +52,9 @@ class FaceCrop(io.ComfyNode):
     @classmethod
     def execute(cls, image: io.Image.Type, faces: Faces, mask: io.Mask.Type, size: int) -> io.NodeOutput:
         if len(faces) == 0:
-            # Face Mask was told to let pictures without a face pass: nothing to sample.
-            nothing = ExecutionBlocker(None)
+            # Face Mask was told to let pictures without a face pass: nothing to sample. Face Paste asks for its
+            # changed crops only where there is a face, so what lies between them is not run and nobody sees this text.
+            nothing = ExecutionBlocker(NO_CROP)
             return io.NodeOutput(nothing, nothing, FaceCrops((), faces, size=size))
         images = _convert.image_to_core(image)
         masks = _convert.mask_to_core(mask, len(images))

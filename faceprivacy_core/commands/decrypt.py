@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .devices import add_device_option
 from .each_picture import write_each
 from .key_choice import add_key_arguments, chosen_key
 
@@ -28,7 +29,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
     add_key_arguments(parser)
     parser.add_argument("--face", type=int, action="append", metavar="N", help="open this face only, from 0; repeatable")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    add_device_option(parser)
     parser.set_defaults(run=run)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NoFaceError
+from .devices import add_device_option
+from .dry_run import add_dry_run_option, show_faces
 from .each_picture import write_each
 from .key_choice import add_key_arguments, chosen_key
 from .protecting import REGIONS
@@ -44,7 +46,8 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is replaced (default: %(default)s)")
     parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    add_device_option(parser)
+    add_dry_run_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -64,13 +67,15 @@ def run(args: argparse.Namespace) -> int:
 
     pictures = list_pictures(args.inputs)
     check_outputs(pictures, args.out)
+    selection = Selection(Which.LARGEST if args.largest else Which.ALL)
+    if args.dry_run:
+        return show_faces(pictures, args, selection)
     settings = EncryptSettings(
         RecoveryMode(args.mode), steps=args.steps, bind_pixels=not args.unbound, decoy=args.decoy
     )  # fmt: skip
     key = chosen_key(args, confirm=True)
     check_device(args.device)
     tools = _load(args.device)
-    selection = Selection(Which.LARGEST if args.largest else Which.ALL)
     return write_each(pictures, args.out, lambda path: _encrypt_file(path, args, tools, key, settings, selection))
 
 

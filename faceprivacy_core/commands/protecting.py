@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .devices import add_device_option
+from .dry_run import add_dry_run_option, show_faces
 from .each_picture import write_each
 from .inversion_options import add_inversion_options, chosen_inversion
 
@@ -19,10 +21,11 @@ def add_file_options(parser: Any) -> None:
     """Add the options of every command that changes faces."""
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="pictures or folders of pictures")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    add_device_option(parser)
     parser.add_argument("--seed", type=int, default=0, help="same seed, same result (default: 0)")
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is changed")
     parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
+    add_dry_run_option(parser)
 
 
 def add_regenerating_options(parser: Any, *, noise: float, strength: float) -> None:
@@ -53,6 +56,8 @@ def protect_files(args: argparse.Namespace, method: Method) -> int:
     pictures = list_pictures(args.inputs)
     check_outputs(pictures, args.out)
     selection = Selection(Which.LARGEST if args.largest else Which.ALL)
+    if args.dry_run:
+        return show_faces(pictures, args, selection)
     saving = chosen_inversion(args) if "save_inversion" in args else None
     tools = load_tools(args.device)
     return write_each(pictures, args.out, lambda path: protect_file(path, args.out, tools, method, selection, saving))

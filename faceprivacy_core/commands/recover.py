@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .devices import add_device_option
 from .each_picture import write_each
 from .key_choice import chosen_key
 from .protecting import REGIONS
@@ -33,7 +34,7 @@ def add_parser(commands: Any) -> None:
     choice.add_argument("--passphrase", action="store_true", help="ask for a passphrase at the terminal")
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what was replaced and is put back")
     parser.add_argument("--any-picture", action="store_true", help="also paste into a changed copy of the picture")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    add_device_option(parser)
     parser.set_defaults(run=run)
 
 

@@ -5,13 +5,11 @@ The files are for non-commercial use and are never shipped or fetched by this pa
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx2torch
 import torch
-from insightface.model_zoo import get_model
 from numpy.typing import NDArray
 
 from .. import weights
@@ -19,6 +17,7 @@ from ..errors import ModelFileError
 from ..types import Face
 from .calibration import load_calibration
 from .detect import check_picture, merge_faces
+from .onnx_networks import load_onnx
 from .recognizers import ARC112, RecognizerSpec, TorchRecognizer
 
 LICENCE = "non-commercial (InsightFace model zoo)"
@@ -40,6 +39,9 @@ class ScrfdDetector:
         model_path: An SCRFD file with five landmarks.
         min_confidence: Detections below it are dropped, in [0, 1].
 
+    Raises:
+        ModelFileError: The package insightface is not installed.
+
     Source: Guo et al. (2022), Sample and Computation Redistribution for Face Detection.
     """
 
@@ -47,6 +49,13 @@ class ScrfdDetector:
     licence = LICENCE
 
     def __init__(self, model_path: Path, min_confidence: float = 0.5) -> None:
+        try:
+            from insightface.model_zoo import get_model  # an extra, for those who placed its files
+        except ImportError as error:
+            raise ModelFileError(
+                "Expected the packages insightface and onnxruntime for the SCRFD detector, could not import them "
+                f"({error}). Run: {sys.executable} -m pip install insightface onnxruntime"
+            ) from error
         self._network = get_model(str(model_path), providers=["CPUExecutionProvider"])
         self._network.prepare(ctx_id=-1, det_thresh=min_confidence)
 
@@ -100,7 +109,7 @@ def build_arcface(
 ) -> TorchRecognizer:
     """Convert an ArcFace file to a recogniser with the given thresholds."""
     with torch.inference_mode(False):
-        return TorchRecognizer(spec, onnx2torch.convert(onnx.load(str(path))), LICENCE, thresholds, spare_thresholds)
+        return TorchRecognizer(spec, load_onnx(path), LICENCE, thresholds, spare_thresholds)
 
 
 def _find_file(folder: Path, names: tuple[str, ...]) -> Path:

@@ -257,6 +257,15 @@ def key_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(chosen) if chosen else platformdirs.user_config_path("faceprivacy") / "keys"
 
 
+def has_key(name: str, *, folder: Path | None = None, environ: Mapping[str, str] = os.environ) -> bool:
+    """Say whether anything stands under this name, be it a usable key or not.
+
+    Raises:
+        InputError: Not a name.
+    """
+    return variable_of(name) in environ or os.path.lexists(_path(name, key_folder(environ) if folder is None else folder))
+
+
 def list_keys(folder: Path | None = None) -> tuple[str, ...]:
     """Return the names of the key files in a folder, sorted; none when there is no folder."""
     folder = key_folder() if folder is None else folder

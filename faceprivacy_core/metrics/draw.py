@@ -75,6 +75,8 @@ def summarize(report: PrivacyReport) -> str:
 
     The recognisers that were held out judge; if there are none the others do, and it is said.
     """
+    if not report.faces:
+        return "No face was found or chosen here, so nobody was compared. Look whether that is so."
     held_out = [[item for item in face.recognizers if item.role == HELD_OUT] for face in report.faces]
     if not all(held_out):
         everyone = [face.recognizers for face in report.faces]

@@ -193,13 +193,14 @@ def compute_report(
         seen: Names of the recognisers the method computed with; the others are held out.
         mask: (H, W) in [0, 1], above 0 where changes were allowed; None when unknown.
         perceptual: Measures LPIPS; None leaves it out.
-        faces: Faces of the original when they are known; None detects them.
+        faces: Faces of the original that were to be protected, when they are known; none gives a report without
+            faces. None detects them.
         other: (H', W', 3) uint8 RGB, another photo of the person, of any size; its largest face is compared with every
             face. Not modified.
 
     Raises:
         InputError: Sizes differ, a mask or name does not fit, or there is no recogniser.
-        NoFaceError: The original or the other photo has no face.
+        NoFaceError: Faces had to be detected and the original has none, or the other photo has none.
         NumericalError: A recogniser computed something that is not a number.
 
     Laws: equal pictures have similarity 1; untouched pixels outside the mask differ by 0; one result
@@ -208,8 +209,9 @@ def compute_report(
     started = time.perf_counter()
     _check_input(original, protected, recognizers, seen)
     inside = fidelity.changed_region(original, protected, mask)
+    is_search = faces is None
     faces = detector.detect(original) if faces is None else list(faces)
-    if not faces:
+    if is_search and not faces:
         raise NoFaceError("Expected at least one face in the original, found none. There is nobody to compare.")
     third = None if other is None else _largest_face(other, detector)
     found = detector.detect(protected)

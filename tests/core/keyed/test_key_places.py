@@ -300,3 +300,10 @@ def test_the_list_holds_names_of_key_files_only(tmp_path: Path):
         (tmp_path / name).write_text("")
     assert list_keys(tmp_path) == ("a", "b")
     assert list_keys(tmp_path / "missing") == ()
+
+
+def test_a_name_is_taken_by_a_variable_or_by_anything_in_the_folder(tmp_path: Path):
+    assert not keys.has_key("mine", folder=tmp_path, environ={})
+    assert keys.has_key("mine", folder=tmp_path, environ={"FACEPRIVACY_KEY_MINE": ""})
+    (tmp_path / "mine.key").write_bytes(b"damaged")
+    assert keys.has_key("mine", folder=tmp_path, environ={})
