@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .each_picture import write_each
+from .each_picture import add_run_options, write_each
+from .inputs import make_plan
 from .inversion_options import add_inversion_options, chosen_inversion
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def add_file_options(parser: Any) -> None:
     """Add the options of every command that changes faces."""
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="pictures or folders of pictures")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    add_run_options(parser)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same result (default: 0)")
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is changed")
@@ -48,11 +50,12 @@ def protect_files(args: argparse.Namespace, method: Method) -> int:
         ModelFileError: A model file is missing.
     """
     from ..faces.select import Selection, Which
-    from .batch import check_outputs, list_pictures, load_tools, protect_file
+    from .batch import load_tools, protect_file
 
-    pictures = list_pictures(args.inputs)
-    check_outputs(pictures, args.out)
+    plan = make_plan(args.inputs, args.out, recursive=args.recursive)
     selection = Selection(Which.LARGEST if args.largest else Which.ALL)
     saving = chosen_inversion(args) if "save_inversion" in args else None
     tools = load_tools(args.device)
-    return write_each(pictures, args.out, lambda path: protect_file(path, args.out, tools, method, selection, saving))
+    return write_each(
+        plan, args, lambda path, target: protect_file(path, target, tools, method, selection, saving, replace=args.force)
+    )
