@@ -14,6 +14,8 @@ WINDOW_RADIUS_PX = 5
 """Of SSIM's Gaussian window: 1.5 pixels wide, cut at 3.5 times that."""
 
 MIN_SIDE_PX = 2 * WINDOW_RADIUS_PX + 1
+STRIP_PX = 256
+"""Rows that are measured at a time, so that memory does not grow with the picture."""
 
 Picture = NDArray[np.uint8]
 Region = NDArray[np.bool_]
@@ -74,21 +76,30 @@ def compute_ssim_map(original: Picture, changed: Picture) -> NDArray[np.float32]
     differs = (original != changed).any(axis=2)
     if not differs.any():
         return values
-    part = bounding_box(differs, margin=3 * WINDOW_RADIUS_PX)
-    maps = [
-        structural_similarity(
-            before.astype(np.float32),
-            after.astype(np.float32),
-            data_range=255,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-            full=True,
-        )[1]
-        for before, after in zip(np.moveaxis(original[part], 2, 0), np.moveaxis(changed[part], 2, 0), strict=True)
-    ]
-    values[part] = np.mean(maps, axis=0)
+    rows, columns = bounding_box(differs, margin=3 * WINDOW_RADIUS_PX)
+    for top in range(rows.start, rows.stop, STRIP_PX):
+        bottom = min(top + STRIP_PX, rows.stop)
+        if not differs[max(0, top - WINDOW_RADIUS_PX) : bottom + WINDOW_RADIUS_PX, columns].any():
+            continue
+        # A strip ends where the windows of its pixels do, and is never narrower than one window.
+        start = max(0, min(top - 3 * WINDOW_RADIUS_PX, original.shape[0] - MIN_SIDE_PX))
+        part = slice(start, bottom + 3 * WINDOW_RADIUS_PX), columns
+        pairs = zip(np.moveaxis(original[part], 2, 0), np.moveaxis(changed[part], 2, 0), strict=True)
+        means = np.mean([_compute_ssim(before, after) for before, after in pairs], axis=0)
+        values[top:bottom, columns] = means[top - start : bottom - start]
     return values
+
+
+def _compute_ssim(before: Picture, after: Picture) -> NDArray[np.float32]:
+    return structural_similarity(
+        before.astype(np.float32),
+        after.astype(np.float32),
+        data_range=255,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )[1]
 
 
 def mean_inside(values: NDArray[np.float32], region: Region) -> float | None:
