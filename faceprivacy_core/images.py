@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .align import FFHQ_TEMPLATE, estimate_similarity, invert_affine, transform_points, warp
 from .errors import InputError, NoFaceError
+from .pixels import without_colours
 from .types import Face, FaceCrop, FaceCrops, Faces, FloatArray
 
 MIN_EYE_MOUTH_PX = 5.0
@@ -92,7 +93,8 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor)
 
     Returns:
         (V * B, 3, H, W). Where the mask is 0 every value is exactly that of `images`.
-        Where faces overlap, each pixel goes to the face it is nearer to.
+        Where faces overlap, each pixel goes to the face it is nearer to. A picture without
+        colour stays without.
 
     Raises:
         InputError: Counts or sizes do not fit, values are not finite, or the mask marks
@@ -113,9 +115,9 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor)
 
 
 def _paste_variant(images: Tensor, results: Tensor, crops: FaceCrops, shares: list[Share]) -> Tensor:
-    pasted = images.clone()
+    pasted, without_colour = images.clone(), [_is_grey(image) for image in images]
     for crop, result, share in zip(crops.items, results, shares, strict=True):
-        layer = _lay(result, crop, share)
+        layer = _lay(result, crop, share, without_colour[crop.face.image_index])
         window = share.window_of(pasted[crop.face.image_index])
         blended = window + share.weights * (layer - window)
         window.copy_(torch.where(share.weights > 0, blended.clamp(0.0, 1.0), window))
@@ -135,7 +137,8 @@ def paste_residual(images: Tensor, residuals: Tensor, crops: FaceCrops, mask: Te
 
     Returns:
         (B, 3, H, W) in [0, 1]. Where mask or residual are 0 every value is exactly that of `images`.
-        Where faces overlap, each pixel changes with the face it is nearer to.
+        Where faces overlap, each pixel changes with the face it is nearer to. A picture without
+        colour stays without.
 
     Raises:
         InputError: Counts or sizes do not fit, values are not finite, or the mask marks
@@ -145,9 +148,9 @@ def paste_residual(images: Tensor, residuals: Tensor, crops: FaceCrops, mask: Te
     if residuals.ndim != 4 or len(residuals) != len(crops) or residuals.shape[-1] != residuals.shape[-2]:
         raise InputError(f"Expected {len(crops)} square changes of crops, got a tensor {tuple(residuals.shape)}.")
     _check_mask_and_values(images, residuals, mask)
-    pasted = images.clone()
+    pasted, without_colour = images.clone(), [_is_grey(image) for image in images]
     for crop, residual, share in zip(crops.items, residuals, share_mask(crops, mask), strict=True):
-        layer = _lay(residual, crop, share)
+        layer = _lay(residual, crop, share, without_colour[crop.face.image_index])
         window = share.window_of(pasted[crop.face.image_index])
         window.copy_(torch.where(share.weights > 0, (window + share.weights * layer).clamp(0.0, 1.0), window))
     return pasted
@@ -214,8 +217,14 @@ def share_mask(crops: FaceCrops, mask: Tensor) -> list[Share]:
     return [share for share in shares if share is not None]
 
 
-def _lay(values: Tensor, crop: FaceCrop, share: Share) -> Tensor:
-    """Resample a changed crop (C, S, S) into the rectangle of its share, (C, h, w)."""
+def _is_grey(image: Tensor) -> bool:
+    return torch.equal(image[0], image[1]) and torch.equal(image[1], image[2])
+
+
+def _lay(values: Tensor, crop: FaceCrop, share: Share, without_colour: bool) -> Tensor:
+    """Resample a changed crop (3, S, S) into the rectangle of its share, (3, h, w)."""
+    if without_colour:
+        values = without_colours(values)
     to_values = _rescale(invert_affine(crop.crop_to_image), values.shape[-1] / crop.size)
     to_values[:, 2] += to_values[:, 0] * share.columns.start + to_values[:, 1] * share.rows.start
     return warp(values[None], to_values, tuple(share.weights.shape[-2:]))[0]
@@ -243,9 +252,17 @@ def _border(u: Tensor, v: Tensor) -> Tensor:
     return torch.minimum(torch.minimum(u, 1.0 - u), torch.minimum(v, 1.0 - v))
 
 
-def _check_mask_and_values(images: Tensor, values: Tensor, mask: Tensor) -> None:
+def check_mask(images: Tensor, mask: Tensor) -> None:
+    """Make sure that a mask is of the number and size of its pictures; InputError otherwise."""
     if mask.shape != (images.shape[0], 1, *images.shape[-2:]):
-        raise InputError(f"Expected a mask of shape {(images.shape[0], 1, *images.shape[-2:])}, got {tuple(mask.shape)}.")
+        raise InputError(
+            f"Expected a mask for every picture, {len(images)} of {images.shape[-1]} x {images.shape[-2]} pixels, got "
+            f"{len(mask)} of {mask.shape[-1]} x {mask.shape[-2]}. Draw it on the picture, or take that of Face Mask."
+        )
+
+
+def _check_mask_and_values(images: Tensor, values: Tensor, mask: Tensor) -> None:
+    check_mask(images, mask)
     if not bool(torch.isfinite(values).all()):
         raise InputError("Expected finite crops, got NaN or infinity. Sample in fp32 or lower the guidance strength.")
 

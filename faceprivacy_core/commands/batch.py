@@ -82,8 +82,10 @@ def check_device(device: str) -> None:
     """Make sure that torch can use a device; InputError otherwise."""
     try:
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"Expected a device torch can use, got {device!r} ({error}).") from error
+    except (RuntimeError, AssertionError):  # torch raises either, and lists its back ends in it
+        raise InputError(
+            f"Expected a device torch can use, got {device!r}, which is not here. Use cpu, or cuda or mps where there is one."
+        ) from None
 
 
 def protect_file(
