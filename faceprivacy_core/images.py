@@ -37,7 +37,8 @@ def place_crop(face: Face, size: int) -> FaceCrop:
     if distance < MIN_EYE_MOUTH_PX:
         raise InputError(
             f"Expected at least {MIN_EYE_MOUTH_PX:.0f} pixels between eyes and mouth, got {distance:.1f} for the face at "
-            f"{_describe_box(face)}. Enlarge the picture, or leave this face out by choosing faces and blur it."
+            f"{describe_box(face)}. Enlarge the picture, or pixelate such faces (--blur-small; in a workflow, choose the "
+            "others and blur this one)."
         )
     template = FFHQ_TEMPLATE * size - 0.5
     crop_to_image = estimate_similarity(template, face.landmarks5)
@@ -294,6 +295,7 @@ def _check_same_pictures(images: Tensor, faces: Faces) -> None:
         )
 
 
-def _describe_box(face: Face) -> str:
+def describe_box(face: Face) -> str:
+    """Say where a face is."""
     left, top, right, bottom = (round(value) for value in face.bbox_xyxy)
     return f"x {left} to {right}, y {top} to {bottom} of image {face.image_index}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -26,6 +27,7 @@ from ..picture_files import png_bytes
 from ..pixels import to_pixels, to_tensor
 from ..protocols import FaceDetector, FaceRecognizer, Progress
 from ..recover import invert_faces
+from ..small_faces import KEEP_NONE, SmallFaces
 from ..types import Faces
 from .console import showable
 from .inputs import check_outputs
@@ -96,6 +98,7 @@ def protect_file(
     selection: Selection,
     saving: InversionChoice | None = None,
     *,
+    small: SmallFaces = KEEP_NONE,
     replace: bool = False,
 ) -> str:
     """Protect one picture and write it with its report; nothing is written on failure.
@@ -105,6 +108,7 @@ def protect_file(
         target: Path of the results without ending.
         tools, method, selection: What to do, and with what.
         saving: How to save what brings the faces back; None does not.
+        small: What becomes of faces that are too small.
         replace: Replace results that are there already.
 
     Returns:
@@ -126,16 +130,23 @@ def protect_file(
         def progress(step: int, total: int, preview: torch.Tensor | None = None) -> None:
             bar.update(MAX_STEPS_SHOWN * step // total - bar.n)
 
-        images = to_tensor(original)
-        result = method(images, faces, tools, progress)
-    inversion = None if saving is None else invert_faces(images, faces, tools.model, steps=saving.steps)
-    protected = to_pixels(result.images)
+        large, blurred, ready = small.prepare(original, faces)
+        images = to_tensor(ready)
+        mask = blurred.copy()
+        protected = ready
+        if large.items:
+            result = method(images, large, tools, progress)
+            protected, mask = to_pixels(result.images), np.maximum(mask, result.mask[0, 0].numpy())
+    inversion = None
+    if saving is not None and large.items:
+        inversion = invert_faces(images, large, tools.model, steps=saving.steps)
     report = compute_report(
         original, protected, tools.detector, (*tools.seen, *tools.held_out),
-        seen={recognizer.name for recognizer in tools.seen}, mask=result.mask[0, 0].numpy(),
+        seen={recognizer.name for recognizer in tools.seen}, mask=mask,
         perceptual=tools.perceptual, faces=faces.items,
     )  # fmt: skip
     written = report.to_json_dict() | {"picture": path.name, "seconds": round(time.perf_counter() - started, 2)}
+    written["pixelated_faces"] = [index for index, face in enumerate(faces.items) if face not in large.items]
     files = [
         NewFile(results[".json"], (json.dumps(written, indent=2) + "\n").encode("ascii")),
         NewFile(results[".png"], png_bytes(protected, opened.look)),

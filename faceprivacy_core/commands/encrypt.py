@@ -11,7 +11,7 @@ from ..errors import InputError, NoFaceError
 from .each_picture import add_run_options, write_each
 from .inputs import make_plan
 from .key_choice import add_key_arguments, chosen_key
-from .protecting import REGIONS
+from .protecting import REGIONS, add_small_face_options
 
 GROW = 2.0
 """Percent by which the mask is widened, to reach the hairline."""
@@ -43,6 +43,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--decoy", action="store_true", help="modes image, signflip: a wrong key shows another face, no error")
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is replaced (default: %(default)s)")
     parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
+    add_small_face_options(parser)
     add_run_options(parser)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     parser.set_defaults(run=run)
@@ -98,6 +99,7 @@ def _encrypt_file(
     from ..keyed.picture import KeyedPicture
     from ..masks import MaskSettings, Region, draw_masks
     from ..picture_files import read_picture_file
+    from ..small_faces import SmallFaces
 
     started = time.perf_counter()
     model, detector, check = tools
@@ -114,6 +116,11 @@ def _encrypt_file(
     faces = detect_faces([pixels], detector, selection)
     if not faces.items:
         raise NoFaceError("Expected at least one face, found none. If there is one, it may be too small or turned away.")
+    large, _, pixels = SmallFaces(args.min_size, pixelate=args.blur_small).prepare(pixels, faces)
+    blurred = len(faces) - len(large)
+    if not large.items:
+        raise InputError("Expected a face that is large enough to come back, got none. Use another command for this picture.")
+    faces = large
     mask = draw_masks(faces, MaskSettings(Region(args.region), grow=GROW))[:, None]
     encrypted = encrypt_faces(KeyedPicture(pixels), faces, mask, key, model, settings, check=check)
     container = encrypted.picture.container()
@@ -124,4 +131,5 @@ def _encrypt_file(
     write_together(files, replace=args.force)
     back = ", ".join("exact" if r.recovered_psnr == float("inf") else f"{r.recovered_psnr:.1f} dB" for r in encrypted.reports)
     seconds = time.perf_counter() - started
-    return f"{len(encrypted.reports)} faces, {len(container)} bytes sealed, come back at {back}, {seconds:.0f} s"
+    lost = f"{blurred} small faces pixelated, which no key brings back; " if blurred else ""
+    return lost + f"{len(encrypted.reports)} faces, {len(container)} bytes sealed, come back at {back}, {seconds:.0f} s"

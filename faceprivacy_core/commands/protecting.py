@@ -20,11 +20,23 @@ def add_file_options(parser: Any) -> None:
     """Add the options of every command that changes faces."""
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="pictures or folders of pictures")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    add_small_face_options(parser)
     add_run_options(parser)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same result (default: 0)")
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is changed")
     parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
+
+
+def add_small_face_options(parser: Any) -> None:
+    """Add what becomes of faces that are too small."""
+    parser.add_argument(
+        "--min-size", type=float, default=0.0, metavar="PX",
+        help="faces below this size count as too small, besides those with too few pixels (default: %(default)g)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--blur-small", action="store_true", help="pixelate faces that are too small; otherwise their picture is refused"
+    )
 
 
 def add_regenerating_options(parser: Any, *, noise: float, strength: float) -> None:
@@ -50,12 +62,16 @@ def protect_files(args: argparse.Namespace, method: Method) -> int:
         ModelFileError: A model file is missing.
     """
     from ..faces.select import Selection, Which
+    from ..small_faces import SmallFaces
     from .batch import load_tools, protect_file
 
     plan = make_plan(args.inputs, args.out, recursive=args.recursive)
+    small = SmallFaces(args.min_size, pixelate=args.blur_small)
     selection = Selection(Which.LARGEST if args.largest else Which.ALL)
     saving = chosen_inversion(args) if "save_inversion" in args else None
     tools = load_tools(args.device)
     return write_each(
-        plan, args, lambda path, target: protect_file(path, target, tools, method, selection, saving, replace=args.force)
+        plan,
+        args,
+        lambda path, target: protect_file(path, target, tools, method, selection, saving, small=small, replace=args.force),
     )
