@@ -130,13 +130,16 @@ def png_bytes(pixels: Picture, look: Look | None = None, *, info: PngInfo | None
         raise InputError(f"Expected (H, W, 3 or 4) uint8 pixels, got {pixels.shape} {pixels.dtype}.")
     _check_size("the picture to write", pixels.shape[1], pixels.shape[0])
     look = Look() if look is None else look
-    if look.is_grey and is_grey(pixels):
+    icc = look.icc
+    if look.is_grey and not is_grey(pixels):
+        icc = None  # a profile without colour does not fit
+    elif look.is_grey:
         pixels = pixels[..., 0] if pixels.shape[2] == 3 else pixels[..., [0, 3]]
     options: dict[str, Any] = {"pnginfo": info} if info is not None else {}
     if look.dpi is not None:
         options["dpi"] = look.dpi
     stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", icc_profile=look.icc, **options)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", icc_profile=icc, **options)
     return stream.getvalue()
 
 
