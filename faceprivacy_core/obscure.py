@@ -64,11 +64,12 @@ def _hidden(picture: Tensor, face: Face, rows: slice, columns: slice, how: Obscu
     if how is Obscuring.SOLID:
         return torch.full_like(part, GREY)
     if how is Obscuring.MOSAIC:
-        return _mosaic(part, max(2, math.ceil(side / MOSAIC_CELLS)))
+        return mosaic(part, max(2, math.ceil(side / MOSAIC_CELLS)))
     return _blurred(part, max(1.0, BLUR_WIDTH * side))
 
 
-def _mosaic(part: Tensor, cell: int) -> Tensor:
+def mosaic(part: Tensor, cell: int) -> Tensor:
+    """Give (3, H, W) one colour, its mean, in every square of `cell` pixels."""
     height, width = part.shape[-2:]
     padded = torch.nn.functional.pad(part[None], (0, -width % cell, 0, -height % cell), mode="replicate")
     means = torch.nn.functional.avg_pool2d(padded, cell)

@@ -37,6 +37,10 @@ MakeEnergy = Callable[[Tensor, Tensor, FaceCrops], ImageEnergy]
 and the placement; returns the energy that guides their regeneration."""
 
 
+FACES_AT_A_TIME = 8
+"""Crops that are encoded or decoded together."""
+
+
 @dataclass(frozen=True)
 class RegenerateSettings:
     """How every face is drawn anew.
@@ -150,7 +154,7 @@ def regenerate_crops(
     device = next(model.autoencoder.parameters()).device
     originals, mask = originals.to(device), mask.to(device)
     with torch.no_grad():
-        latent = model.autoencoder.encode(originals * 2.0 - 1.0).repeat(settings.variants, 1, 1, 1)
+        latent = in_parts(model.autoencoder.encode, originals * 2.0 - 1.0).repeat(settings.variants, 1, 1, 1)
         tokens = model.encode_tokens(originals)
     inversion = inversion_of_tokens(tokens, model.empty_tokens(), ModelIdentity(model.model_name))
     schedule = model.denoiser.schedule
@@ -173,7 +177,12 @@ def regenerate_crops(
             denoiser, background.restore(latent + sigmas[0] * noise, float(sigmas[0])), sigmas, None,
             edit_denoised=guidance, background=background, progress=progress,
         )  # fmt: skip
-        return decode(x).cpu(), () if guidance is None else tuple(guidance.history)
+        return in_parts(decode, x).cpu(), () if guidance is None else tuple(guidance.history)
+
+
+def in_parts(network: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """Run a network over a batch, a few members at a time: memory does not grow with the number of faces."""
+    return torch.cat([network(part) for part in values.split(FACES_AT_A_TIME)])
 
 
 def regeneration_mask(mask: Tensor) -> Tensor:

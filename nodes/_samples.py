@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
+
+from ..faceprivacy_core.errors import InputError
+from ..faceprivacy_core.files import write_file
 
 SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
 
@@ -22,8 +24,8 @@ def provide_samples(folder: Path, samples: Path = SAMPLES) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / sample.name).exists():
-                shutil.copyfile(sample, folder / sample.name)
-        except OSError as error:
+                write_file(folder / sample.name, sample.read_bytes(), replace=False)
+        except (OSError, InputError) as error:
             # Only the templates need them, so the pack starts without.
-            logger.warning("The sample photo %s could not be put into %s: %s.", sample.name, folder, error.strerror)
+            logger.warning("The sample photo %s could not be put into %s: %s.", sample.name, folder, error)
             return

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..faceprivacy_core.errors import InputError
-from ..faceprivacy_core.images import crop_faces, cut, paste_faces
+from ..faceprivacy_core.images import check_mask, crop_faces, cut, paste_faces
 from ..faceprivacy_core.regenerate import regeneration_mask
 from ..faceprivacy_core.types import FaceCrops, Faces
 from . import _convert
@@ -58,6 +58,7 @@ class FaceCrop(io.ComfyNode):
             return io.NodeOutput(nothing, nothing, FaceCrops((), faces, size=size))
         images = _convert.image_to_core(image)
         masks = _convert.mask_to_core(mask, len(images))
+        check_mask(images, masks)
         cut_images, crops = crop_faces(images, faces, size)
         cut_masks = regeneration_mask(cut(masks, crops))
         return io.NodeOutput(_convert.core_to_image(cut_images), _convert.core_to_mask(cut_masks), crops)

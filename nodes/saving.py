@@ -8,6 +8,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..faceprivacy_core.clean_files import FileKind, encode_clean
+from ..faceprivacy_core.files import write_file
 from . import _convert
 
 
@@ -62,6 +63,6 @@ class SaveCleanImage(io.ComfyNode):
         kind, saved = FileKind(format), []
         for index, picture in enumerate(pictures):
             file = f"{name.replace('%batch_num%', str(index))}_{counter + index:05}_{kind.suffix}"
-            Path(folder, file).write_bytes(encode_clean(picture, kind, quality=quality, is_tagged=colour_profile))
+            write_file(Path(folder, file), encode_clean(picture, kind, quality=quality, is_tagged=colour_profile))
             saved.append(ui.SavedResult(file, subfolder, io.FolderType.output))
         return io.NodeOutput(ui=ui.SavedImages(saved))

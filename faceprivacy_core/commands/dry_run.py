@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .each_picture import write_each
+from .inputs import Plan
 
 if TYPE_CHECKING:
     from ..faces.select import Selection
+    from ..small_faces import SmallFaces
 
 SUFFIX = ".faces.png"
 
@@ -23,29 +24,35 @@ def add_dry_run_option(parser: Any) -> None:
     )  # fmt: skip
 
 
-def show_faces(pictures: Sequence[Path], args: argparse.Namespace, selection: Selection) -> int:
+def show_faces(plan: Plan, args: argparse.Namespace, selection: Selection, small: SmallFaces) -> int:
     """Write every picture with its chosen faces numbered; 0 when all were written.
 
     Args:
-        pictures: Files to read.
-        args: Of the command: `out` and `region`.
+        plan: What to read.
+        args: Of the command: `out`, `force` and `region`.
         selection: Which faces the command would change.
+        small: What it would do to small ones.
     """
-    from PIL import Image
-
     from ..faces.detect import load_detector
     from ..faces.preview import draw_numbers
     from ..faces.select import detect_faces
+    from ..files import check_free, write_file
     from ..masks import MaskSettings, Region, draw_masks
+    from ..picture_files import png_bytes
     from .pictures import read_picture
 
     detector, mask = load_detector(), MaskSettings(Region(args.region))
 
-    def show(path: Path) -> str:
+    def show(path: Path, target: Path) -> str:
+        result = target.with_name(target.name + SUFFIX)
+        if not args.force:
+            check_free([result])
         picture = read_picture(path)
         faces = detect_faces([picture], detector, selection)
         shown = draw_numbers(picture, faces.items, draw_masks(faces, mask)[0].numpy())
-        Image.fromarray(shown).save(args.out / (path.stem + SUFFIX))
-        return f"{len(faces)} face(s), shown in {path.stem}{SUFFIX}"
+        write_file(result, png_bytes(shown), private=True, replace=args.force)
+        too_small = sum(small.is_small(face) for face in faces.items)
+        fate = "would be pixelated" if small.pixelate else "refuse the picture"
+        return f"{len(faces)} face(s), shown in {result.name}" + (f"; {too_small} too small, which {fate}" if too_small else "")
 
-    return write_each(pictures, args.out, show)
+    return write_each(plan, args, show)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from .. import weights
-from ..errors import ModelFileError
+from ..errors import InputError, ModelFileError
+from ..files import make_folder, write_file
 from ..model_folders import default_models_dir, model_folders
 from ..weights import WeightsFile
 from .console import say
@@ -103,14 +103,11 @@ def write_model(file: WeightsFile, published: bytes, folder: Path, temporary: Pa
         content = convert(file, source)
         _check(file.file_name, "converted file", hashlib.sha256(content).hexdigest(), file.sha256)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part", delete=False) as part:
-            part.write(content)
-        Path(part.name).chmod(0o644)
-        os.replace(part.name, folder / file.file_name)
-    except OSError as error:
+        make_folder(folder)
+        write_file(folder / file.file_name, content)
+    except InputError as error:
         raise ModelFileError(
-            f"Expected to write {file.file_name} to {folder}, got: {error.strerror}. Choose another folder with --to."
+            f"Expected to write {file.file_name} to {folder}. {error} Choose another folder with --to."
         ) from error
 
 

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
 from .console import say
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ def add_parser(commands: Any) -> None:
         help="recognisers the method used, separated by commas; '' for none (default: the methods' default ones)",
     )
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="folder for the report (default: here)")
+    parser.add_argument("--force", action="store_true", help="replace a report that is there already")
     parser.add_argument("--models", type=Path, action="append", default=[], metavar="DIR", help="further models folder")
     parser.set_defaults(run=run)
 
@@ -48,15 +48,19 @@ def run(options: argparse.Namespace) -> int:
         ModelFileError: A model file is missing.
     """
     # torch and OpenCV take seconds to load; `faceprivacy models` must not wait for them.
-    from PIL import Image
-
     from ..faces.detect import load_detector
     from ..faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
+    from ..files import NewFile, check_free, make_folder, write_together
     from ..metrics.draw import draw_report
     from ..metrics.perceptual import load_perceptual
     from ..metrics.report import compute_report
+    from ..picture_files import png_bytes
     from .pictures import read_mask, read_picture
 
+    name = options.protected.stem
+    text, picture = (options.out / f"{name}.report.{kind}" for kind in ("json", "png"))
+    if not options.force:
+        check_free([text, picture])
     original, protected = read_picture(options.original), read_picture(options.protected)
     mask = None if options.mask is None else read_mask(options.mask)
     other = None if options.other is None else read_picture(options.other)
@@ -67,15 +71,10 @@ def run(options: argparse.Namespace) -> int:
         original, protected, load_detector(options.models), recognizers,
         seen=seen, mask=mask, perceptual=load_perceptual(options.models), other=other,
     )  # fmt: skip
-    name = options.protected.stem
-    text, picture = (options.out / f"{name}.report.{kind}" for kind in ("json", "png"))
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        text.write_text(json.dumps(report.to_json_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        Image.fromarray(draw_report(report, original, protected)).save(picture)
-    except OSError as error:
-        reason = error.strerror or "an unknown failure"
-        raise InputError(f"Expected to write to {options.out}, got: {reason}. Name another with --out.") from error
+    drawn = png_bytes(draw_report(report, original, protected))
+    plain = json.dumps(report.to_json_dict(), indent=2, allow_nan=False) + "\n"
+    make_folder(options.out)
+    write_together([NewFile(text, plain.encode("ascii")), NewFile(picture, drawn)], replace=options.force)
     for face in report.faces:
         say(describe_face(face))
         if other is not None:

@@ -16,9 +16,10 @@ from .. import weights
 from ..errors import ModelFileError
 from ..types import Face
 from .calibration import load_calibration
-from .detect import check_picture, merge_faces
+from .detect import check_picture
 from .onnx_networks import load_onnx
 from .recognizers import ARC112, RecognizerSpec, TorchRecognizer
+from .upright import LOOK_PX, find_faces
 
 LICENCE = "non-commercial (InsightFace model zoo)"
 DETECTOR_FILES = ("det_10g.onnx", "scrfd_10g_bnkps.onnx", "det_500m.onnx", "scrfd_500m_bnkps.onnx")
@@ -66,21 +67,18 @@ class ScrfdDetector:
             InputError: The picture has another shape or type, or is too small.
         """
         check_picture(image)
-        bgr = np.ascontiguousarray(image[:, :, ::-1])
-        faces: list[Face] = []
-        for side in INPUT_SIDES:
-            boxes, landmarks = self._network.detect(bgr, input_size=(side, side))
-            for box, points in zip(boxes, landmarks, strict=True):
-                left, top, right, bottom, confidence = (float(value) for value in box)
-                faces.append(
-                    Face(
-                        0,
-                        (left, top, right, bottom),
-                        points.astype(np.float64),
-                        min(confidence, 1.0),
-                    )
-                )
-        return merge_faces(faces)
+        return find_faces(np.ascontiguousarray(image[:, :, ::-1]), self._search, lambda crop: self._faces(crop, LOOK_PX))
+
+    def _search(self, bgr: NDArray[np.uint8], is_turned: bool) -> list[Face]:
+        return [face for side in INPUT_SIDES for face in self._faces(bgr, side)]
+
+    def _faces(self, bgr: NDArray[np.uint8], side: int) -> list[Face]:
+        boxes, landmarks = self._network.detect(bgr, input_size=(side, side))
+        rows = [[float(value) for value in box] for box in boxes]
+        return [
+            Face(0, (left, top, right, bottom), points.astype(np.float64), min(confidence, 1.0))
+            for (left, top, right, bottom, confidence), points in zip(rows, landmarks, strict=True)
+        ]
 
 
 def load_scrfd(folder: Path, *, min_confidence: float = 0.5) -> ScrfdDetector:

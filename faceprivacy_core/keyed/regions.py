@@ -20,6 +20,8 @@ from torch.nn import functional as F
 
 from ..align import warp
 from ..errors import InputError, NoFaceError
+from ..picture_files import is_grey
+from ..pixels import without_colours
 
 CELL_SIDES = (8, 16)
 """Sides that a cell may have, crop pixels: the downscaling of the latents. Powers of two, so that dividing by one is exact."""
@@ -197,7 +199,7 @@ def lay_crop(crop: Tensor, region: Region, claim: Claim) -> Tensor:
 
 
 def paste(picture: Picture, layer: Tensor, claim: Claim, *, soft: bool) -> Picture:
-    """Replace the pixels of a claim; every other byte stays.
+    """Replace the pixels of a claim; every other byte stays, and a picture without colour stays without.
 
     Args:
         picture: (H, W, 3) uint8. Not modified.
@@ -205,6 +207,8 @@ def paste(picture: Picture, layer: Tensor, claim: Claim, *, soft: bool) -> Pictu
         claim: The pixels.
         soft: Blend over the claim's rim; otherwise replace every owned pixel wholly.
     """
+    if is_grey(picture):
+        layer = without_colours(layer)
     weights = claim.weights if soft else claim.owned.astype(np.float64)
     result = picture.copy()
     window = result[claim.rows, claim.columns]

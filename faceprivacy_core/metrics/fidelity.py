@@ -19,6 +19,8 @@ CONTRAST_STABILITY = (0.03 * 255) ** 2
 """C1 and C2 of SSIM for 8-bit values."""
 
 MIN_SIDE_PX = 2 * WINDOW_RADIUS_PX + 1
+STRIP_PX = 256
+"""Rows that are measured at a time, so that memory does not grow with the picture."""
 
 Picture = NDArray[np.uint8]
 Region = NDArray[np.bool_]
@@ -80,12 +82,17 @@ def compute_ssim_map(original: Picture, changed: Picture) -> NDArray[np.float32]
     differs = (original != changed).any(axis=2)
     if not differs.any():
         return values
-    part = bounding_box(differs, margin=3 * WINDOW_RADIUS_PX)
-    maps = [
-        _ssim_of_channel(before.astype(np.float32), after.astype(np.float32))
-        for before, after in zip(np.moveaxis(original[part], 2, 0), np.moveaxis(changed[part], 2, 0), strict=True)
-    ]
-    values[part] = np.mean(maps, axis=0)
+    rows, columns = bounding_box(differs, margin=3 * WINDOW_RADIUS_PX)
+    for top in range(rows.start, rows.stop, STRIP_PX):
+        bottom = min(top + STRIP_PX, rows.stop)
+        if not differs[max(0, top - WINDOW_RADIUS_PX) : bottom + WINDOW_RADIUS_PX, columns].any():
+            continue
+        # A strip ends where the windows of its pixels do, and is never narrower than one window.
+        start = max(0, min(top - 3 * WINDOW_RADIUS_PX, original.shape[0] - MIN_SIDE_PX))
+        part = slice(start, bottom + 3 * WINDOW_RADIUS_PX), columns
+        pairs = zip(np.moveaxis(original[part], 2, 0), np.moveaxis(changed[part], 2, 0), strict=True)
+        maps = [_ssim_of_channel(before.astype(np.float32), after.astype(np.float32)) for before, after in pairs]
+        values[top:bottom, columns] = np.mean(maps, axis=0)[top - start : bottom - start]
     return values
 
 

@@ -66,6 +66,7 @@ def exif_with_thumbnail() -> bytes:
     struct.pack_into("<I", body, 8 + 2 + 12, len(body))
     small = encoded("jpg", SUBJECT.resize((8, 8)))
     thumbnail[0x0201], thumbnail[0x0202] = 0, len(small)
+    thumbnail[0x0201] = len(body) + len(thumbnail.tobytes(len(body)))
     return b"Exif\0\0" + bytes(body) + thumbnail.tobytes(len(body)) + small
 
 
