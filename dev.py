@@ -5,6 +5,7 @@
     python3 dev.py test     all tests
     python3 dev.py host     the host with its real frontend, until Ctrl-C
     python3 dev.py setup    only make the environment and fetch the host
+    python3 dev.py thumbnails    pictures of the templates, from running them
 
 Needs Python 3.10 or newer and nothing else; the rest goes into .venv and .host here.
 """
@@ -21,12 +22,16 @@ if sys.version_info < (3, 10):  # noqa: UP036 - the launcher may meet any Python
 from devtools import chromium, comfyui, environment, testing
 from devtools.commands import run_in_front
 from devtools.console import DevError, say
-from devtools.options import demo_parser, host_parser
+from devtools.options import demo_parser, host_parser, thumbnails_parser
 
 INSIDE = {
     "demo": ("devtools.demo", demo_parser),
     "host": ("devtools.hosting", host_parser),
+    "thumbnails": ("devtools.thumbnails", thumbnails_parser),
 }
+
+
+NEEDS_MODELS = ("demo", "thumbnails")
 
 
 def set_up() -> Path:
@@ -52,7 +57,7 @@ def run_inside(command: str, arguments: list[str]) -> int:
     module, parser = INSIDE[command]
     parser().parse_args(arguments)
     python = set_up()
-    if command == "demo" and get_models(python) != 0:
+    if command in NEEDS_MODELS and get_models(python) != 0:
         raise DevError("The face models could not be fetched; the lines above say why.")
     return run_in_front([python, "-m", module, *arguments])
 
@@ -71,7 +76,7 @@ def run_test(arguments: list[str]) -> int:
 def main() -> int:
     """Read the command line and run one command."""
     parser = argparse.ArgumentParser(prog="dev.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["demo", "test", "host", "setup"])
+    parser.add_argument("command", choices=["demo", "test", "host", "setup", "thumbnails"])
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="options of the command")
     options = parser.parse_args()
     if options.command == "setup":

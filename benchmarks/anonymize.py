@@ -1,9 +1,11 @@
 """Privacy and cost of anonymising, with the energy on and off, on 32 faces of nobody.
 
-    python -m benchmarks.anonymize --out output/benchmark [--count 32] [--noise 0.6] [--strength 1.0]
+    python -m benchmarks.anonymize --out output/benchmark [--count 32] [--pairs FOLDER] [--publish]
 
-Sixteen faces from the package `openpeople`, sixteen from a generator (see `generated_faces.py`).
-Writes a table (Markdown), every figure (JSON) and a grid of pictures to look at.
+Half of the faces are from the package `openpeople`, half from a generator (`calibrate_recognizers generate`), or, with
+`--pairs FOLDER`, all are people of that folder, each compared with another photograph, too.
+Writes a table (Markdown), every figure (JSON, with model, settings and sources) and a grid of pictures to look at;
+`--publish` puts the table into the repository.
 """
 
 from __future__ import annotations
@@ -11,14 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openpeople
 import torch
 from PIL import Image
 
-from benchmarks.pictures import GENERATED, ROOT
+from benchmarks.gallery import describe, look_beside
+from benchmarks.origin import Origin
+from benchmarks.pairs import find_pairs
+from benchmarks.pictures import GENERATED, ROOT, first_pictures
+from benchmarks.results import publish
 from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.faces.detect import load_detector
@@ -41,19 +49,43 @@ def pictures(count: int) -> list[Path]:
         *sorted(CURATED.glob("P*/assets/amateur_posture.jpg")),
         *sorted(CURATED.glob("P*/assets/studio_posture.jpg")),
     ]
-    generated = sorted(GENERATED.glob("*.jpg"))[: count // 2]
+    generated = first_pictures(GENERATED, count // 2)
     chosen = people[: count - len(generated)] + generated
     if len(chosen) < count:
-        raise SystemExit(f"Expected {count} pictures, found {len(chosen)}. Make more with calibrate_recognizers.py.")
+        raise SystemExit(f"Expected {count} pictures, found {len(chosen)}: openpeople has no more. Lower --count.")
     return chosen
 
 
-def measure(paths: list[Path], settings: AnonymizeSettings) -> tuple[list[PrivacyReport], list[np.ndarray], float]:
-    """Anonymise every picture's largest face; return reports, rows of crops and seconds a face."""
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What one way of anonymising did to all pictures.
+
+    Attributes:
+        reports: One for each picture.
+        beside: What recognisers see in each, and in another photograph of the person; see `gallery.look_beside`.
+        tiles: Crops before and after, one above the other, for each.
+        seconds: For each face, on average.
+        origin: What it was measured with.
+    """
+
+    reports: list[PrivacyReport]
+    beside: list[dict[str, Any]]
+    tiles: list[np.ndarray]
+    seconds: float
+    origin: Origin
+
+
+def measure(paths: list[tuple[Path, Path | None]], settings: AnonymizeSettings) -> Measured:
+    """Anonymise every picture's largest face.
+
+    Args:
+        paths: Pictures, each with another photograph of the person where there is one.
+        settings: How.
+    """
     detector, model = load_detector(), load_face_model()
     seen, held_out = load_ensemble(DEFAULT_SURROGATES), load_ensemble(DEFAULT_HELD_OUT)
-    reports, tiles, seconds = [], [], 0.0
-    for path in paths:
+    reports, rows, tiles, seconds = [], [], [], 0.0
+    for path, other in paths:
         with Image.open(path) as opened:
             opened.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             original = np.asarray(opened.convert("RGB"))
@@ -67,29 +99,44 @@ def measure(paths: list[Path], settings: AnonymizeSettings) -> tuple[list[Privac
             compute_report(
                 original, protected, detector, (*seen, *held_out), seen=DEFAULT_SURROGATES,
                 mask=result.mask[0, 0].numpy(), perceptual=None, faces=faces.items,
+                other=None if other is None else read_rgb(other),
             )
         )  # fmt: skip
+        pictures = {"original": original, "anonymised": protected}
+        rows.append(look_beside(other, pictures, faces.items[0].landmarks5, detector, (*seen, *held_out)))
         pair = [crop_faces(picture, faces, TILE)[0][0] for picture in (images, result.images)]
         tiles.append((torch.cat(pair, 1) * 255).round().byte().permute(1, 2, 0).numpy())
-    return reports, tiles, seconds / len(paths)
+    return Measured(reports, rows, tiles, seconds / len(paths), Origin.now(settings))
 
 
-def table(results: dict[str, list[PrivacyReport]]) -> str:
+def read_rgb(path: Path) -> np.ndarray:
+    """Read a picture (H, W, 3)."""
+    with Image.open(path) as opened:
+        return np.array(opened.convert("RGB"))
+
+
+def figures(measured: Measured) -> dict[str, str]:
+    """Return the figures of one way by their titles."""
+    faces = [report.to_json_dict()["faces"][0] for report in measured.reports]
+    cells = {}
+    for i, recognizer in enumerate(faces[0]["recognizers"]):
+        similarity = np.mean([face["recognizers"][i]["similarity"] for face in faces])
+        verified = sum(face["recognizers"][i]["verified_fmr_1e-3"] for face in faces)
+        title = f"{recognizer['name']} ({recognizer['role']}): mean similarity, recognised at FMR 1e-3"
+        cells[title] = f"{similarity:.2f}, {verified} of {len(faces)}"
+    cells["face detected afterwards"] = f"{sum(face['detected_after'] for face in faces)} of {len(faces)}"
+    held_out = load_ensemble(DEFAULT_HELD_OUT) if any(measured.beside) else ()
+    for side in ("original", "anonymised"):
+        found = describe(measured.beside, side, held_out)
+        cells |= {f"{side}, {title}": cell for title, cell in found.items()}
+    return cells | {"seconds a face": f"{measured.seconds:.1f}"}
+
+
+def table(columns: dict[str, dict[str, str]]) -> str:
     """Lay the figures out in Markdown."""
-    lines = ["| recogniser | role | " + " | ".join(f"{name}: mean similarity, recognised at FMR 1e-3" for name in results)]
-    lines[0] += " |"
-    lines.append("|---" * (2 + len(results)) + "|")
-    rows = {name: [report.to_json_dict()["faces"][0] for report in reports] for name, reports in results.items()}
-    first = next(iter(rows.values()))[0]["recognizers"]
-    for i, recognizer in enumerate(first):
-        cells = []
-        for faces in rows.values():
-            similarity = np.mean([face["recognizers"][i]["similarity"] for face in faces])
-            verified = np.mean([face["recognizers"][i]["verified_fmr_1e-3"] for face in faces])
-            cells.append(f"{similarity:.2f}, {100 * verified:.0f} %")
-        lines.append(f"| {recognizer['name']} | {recognizer['role']} | " + " | ".join(cells) + " |")
-    detected = [f"{100 * np.mean([face['detected_after'] for face in faces]):.0f} %" for faces in rows.values()]
-    lines.append("| face detected afterwards | | " + " | ".join(detected) + " |")
+    titles = dict.fromkeys(title for cells in columns.values() for title in cells)
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    lines += [f"| {title} | " + " | ".join(cells.get(title, "-") for cells in columns.values()) + " |" for title in titles]
     return "\n".join(lines)
 
 
@@ -98,25 +145,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "benchmark")
     parser.add_argument("--count", type=int, default=32)
+    parser.add_argument("--pairs", type=Path, help="folder of PERSON_NUMBER.jpg; the second half of the people is measured")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--publish", action="store_true", help="put the table into benchmarks/results")
     parser.add_argument("--donors-only", action="store_true", help="leave out the published way, with and without energy")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    paths, results, figures, rows = pictures(options.count), {}, {}, []
+    alone = options.pairs is None
+    paths = [(path, None) for path in pictures(options.count)] if alone else find_pairs(options.pairs, options.count)
+    table_name = "anonymize" if alone else "anonymize_people"
+    columns, everything, rows = {}, {}, []
     ways = {"donors": AnonymizeSettings(seed=options.seed)}
     if not options.donors_only:
         ways["published"] = AnonymizeSettings.published(seed=options.seed)
         ways["published, energy off"] = AnonymizeSettings.published(seed=options.seed, strength=0.0)
     for name, settings in ways.items():
-        results[name], tiles, seconds = measure(paths, settings)
-        rows.append(np.concatenate(tiles, axis=1))
-        figures[name] = {
-            "seconds_per_face": seconds,
-            "reports": [report.to_json_dict() for report in results[name]],
-        }
-    text = table(results) + "\n\nSeconds a face: " + ", ".join(f"{k} {v['seconds_per_face']:.1f}" for k, v in figures.items())
+        measured = measure(paths, settings)
+        columns[name] = figures(measured)
+        rows.append(np.concatenate(measured.tiles, axis=1))
+        reports = [report.to_json_dict() for report in measured.reports]
+        everything[name] = {**vars(measured.origin), "seconds_per_face": measured.seconds, "reports": reports}
+        if options.publish:
+            publish(table_name, name, columns[name], len(paths), measured.origin)
+    text = table(columns)
     (options.out / "anonymize.md").write_text(text + "\n", encoding="utf-8")
-    (options.out / "anonymize.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (options.out / "anonymize.json").write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     wide = np.concatenate(rows)
     blocks = np.split(wide, range(8 * TILE, wide.shape[1], 8 * TILE), axis=1)
     Image.fromarray(np.concatenate([b for b in blocks if b.shape == blocks[0].shape])).save(options.out / "anonymize.png")

@@ -1,13 +1,16 @@
 """Measures the thresholds of the recognisers and writes faces/calibration.json.
 
+    python -m benchmarks.calibrate_recognizers --pairs FOLDER [--population TEXT] [--insightface DIR]
     python -m benchmarks.calibrate_recognizers generate   (needs openvino)
-    python -m benchmarks.calibrate_recognizers measure
 
-Impostor pairs are faces drawn from a generator: any two show different people, and none
-of them exists. Genuine pairs are different pictures of the synthetic people of `openpeople`.
-Generator: package random-face==2021.7.21.1 (Apache-2.0, MobileStyleGAN trained on FFHQ, whose
-licence is non-commercial); unpack its `data` folder and name it with --generator. Pictures
-stay in .cache, never in git.
+FOLDER holds two or more photographs of every person, PERSON_NUMBER.jpg. Thresholds (basis "photos") come from the pairs of
+different people in the first half of the people; how often strangers of the second half match at them, which no threshold has
+seen, stands beside, and how often pairs of one person do not, in both halves. Intervals are of 95 %, people drawn anew.
+
+Where `generate` has drawn its faces, the basis "generated_faces" is measured again, too: any two of them show different
+people, and none of them exists. Where it has not, that basis stays as it was measured. So does a recogniser whose file is
+not at hand. Generator: package random-face==2021.7.21.1 (Apache-2.0, MobileStyleGAN trained on FFHQ, whose licence is
+non-commercial); unpack its `data` folder and name it with --generator. Pictures stay out of git.
 """
 
 from __future__ import annotations
@@ -15,36 +18,41 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
+from benchmarks.calibration_statistics import (
+    Pairs,
+    join,
+    misses_at,
+    pair_up,
+    rate_at,
+    rate_interval,
+    threshold_at,
+    threshold_interval,
+)
+from benchmarks.pairs import read_people
 from benchmarks.pictures import GENERATED, ROOT
+from benchmarks.splits import TEST_SEEDS, TUNING_SEEDS, Part, split_people
+from faceprivacy_core import weights
+from faceprivacy_core.faces.calibration import CALIBRATION_FILE, FMRS
+from faceprivacy_core.faces.detect import YuNetDetector, load_detector
+from faceprivacy_core.faces.recognizers import SPECS, TorchRecognizer, load_network
 
 GENERATOR_DIR = ROOT / ".cache" / "assets" / "x" / "random_face" / "random_face" / "data"
-SEEDS = range(1000, 1400)
+SEEDS = range(TUNING_SEEDS.start, TEST_SEEDS.stop)
 TRUNCATION = (0.6, 1.0)
-PICTURES = (
-    "amateur_selfie",
-    "studio_portrait",
-    "amateur_posture",
-    "studio_posture",
-    "emotions_sheet",
-)
-NUM_PEOPLE = 10
+PHOTOS, DRAWN = "photos", "generated_faces"
 
-PUBLISHED = {
-    "sface": (0.317, 0.378),
-    "mobilefacenet-v1": (0.196, 0.261),
-    "facenet-casia": (0.437, 0.533),
-    "mobilefacenet-masked": (0.180, 0.251),
-    "mobilefacenet-foamliu": (0.265, 0.348),
-    "arcface-w600k-mbf": (0.178, 0.237),
-}
-"""Thresholds at FMR 1e-2 and 1e-3 measured apart from this script, on 19 800 impostor pairs of
-100 people in photos, faces aligned with another detector. `faces.calibration.BASIS` says which
-of both counts."""
+Item = tuple[NDArray[np.uint8], NDArray[np.float64]]
+"""A picture (H, W, 3) and the landmarks (5, 2) of its face."""
 
 
 def generate(generator: Path) -> None:
@@ -67,41 +75,20 @@ def generate(generator: Path) -> None:
         Image.fromarray(pixels).save(GENERATED / f"{seed}.jpg", quality=92)
 
 
-def load_generated(detector: object) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Load the generated pictures that show one face, with its landmarks."""
-    items = []
-    for seed in SEEDS:
-        pixels = np.asarray(Image.open(GENERATED / f"{seed}.jpg"))
+def load_faces(paths: Iterable[Path], detector: YuNetDetector) -> dict[Path, Item]:
+    """Load pictures with the landmarks of their largest face; those without a face are left out."""
+    items = {}
+    for path in paths:
+        with Image.open(path) as opened:
+            pixels = np.array(opened.convert("RGB"))
         faces = detector.detect(pixels)
-        if len(faces) == 1:
-            items.append((pixels, faces[0].landmarks5))
+        if faces:
+            items[path] = (pixels, max(faces, key=lambda face: face.area).landmarks5)
     return items
 
 
-def load_people(
-    detector: object,
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
-    """Load faces of the synthetic people: items, person and picture of each."""
-    import openpeople
-
-    root = Path(openpeople.__file__).parent / "data" / "curated"
-    items, people, pictures = [], [], []
-    for person in range(1, NUM_PEOPLE + 1):
-        for number, name in enumerate(PICTURES):
-            pixels = np.asarray(Image.open(root / f"P{person:03}" / "assets" / f"{name}.jpg").convert("RGB"))
-            faces = detector.detect(pixels)
-            chosen = faces if name == "emotions_sheet" else [max(faces, key=lambda face: face.area)]
-            for face in chosen:
-                items.append((pixels, face.landmarks5))
-                people.append(person)
-                pictures.append(number)
-    return items, np.array(people), np.array(pictures)
-
-
-def align(recognizer: object, items: list[tuple[np.ndarray, np.ndarray]]) -> object:
+def align(recognizer: TorchRecognizer, items: Iterable[Item]) -> Tensor:
     """Cut the crops a recogniser looks at, (N, 3, S, S)."""
-    import torch
-
     crops = []
     for pixels, landmarks in items:
         spread = 3 * np.ptp(landmarks, axis=0)
@@ -113,112 +100,109 @@ def align(recognizer: object, items: list[tuple[np.ndarray, np.ndarray]]) -> obj
     return torch.cat(crops)
 
 
-def embed(recognizer: object, crops: object) -> np.ndarray:
+def embed(recognizer: TorchRecognizer, crops: Tensor) -> NDArray[np.float64]:
     """Compute the identity vectors of aligned crops, (N, D)."""
-    import torch
-
     with torch.no_grad():
-        return torch.cat([recognizer.embed_aligned(part) for part in crops.split(16)]).numpy()
+        return torch.cat([recognizer.embed_aligned(part) for part in crops.split(16)]).double().numpy()
 
 
-def threshold_at(impostors: np.ndarray, fmr: float) -> float:
-    """Return the smallest similarity that at most a part `fmr` of the impostor pairs reaches."""
-    ordered = np.sort(impostors)[::-1]
-    return float(np.nextafter(ordered[int(np.floor(fmr * len(ordered)))], 2.0))
+def measure_basis(population: str, strangers: Pairs, tuning: Pairs, test: Pairs) -> dict[str, Any]:
+    """Choose thresholds on pairs of strangers, and say what they do to photographs.
+
+    Args:
+        population: Whose pairs those are.
+        strangers: Of any population; its impostor pairs choose.
+        tuning, test: The two halves of the people in photographs.
+
+    Returns:
+        For each false match rate the threshold and the rates with their intervals, and the counts behind them.
+    """
+    known = join(tuning, test)
+    basis: dict[str, Any] = {
+        "population": population, "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "people": strangers.num_people, "impostor_pairs": len(strangers.impostors), "test_people": test.num_people,
+        "test_impostor_pairs": len(test.impostors), "genuine_pairs": len(known.genuine),
+    }  # fmt: skip
+    for fmr in FMRS:
+        threshold = round(threshold_at(strangers.impostors, fmr), 4)
+        basis[str(fmr)] = {
+            "threshold": threshold,
+            "threshold_ci95": _rounded(threshold_interval(strangers, fmr)),
+            "test_fmr": round(rate_at(test.impostors, threshold), 5),
+            "test_fmr_ci95": _rounded(rate_interval(test, threshold, genuine=False)),
+            "fnmr": round(misses_at(known.genuine, threshold), 4),
+            "fnmr_ci95": _rounded(rate_interval(known, threshold, genuine=True)),
+        }
+    return basis
 
 
-def measure(output: Path, insightface_dir: Path | None) -> None:
-    """Measure every recogniser and write the calibration."""
-    import torch
+def measure(pairs: Path, population: str, generated: Path, output: Path, insightface_dir: Path | None) -> None:
+    """Measure every recogniser whose file is at hand and write the calibration."""
+    detector, people = load_detector(), read_people(pairs)
+    faces = load_faces((path for paths in people.values() for path in paths), detector)
+    drawn = load_faces(sorted(generated.glob("*.jpg")), detector)
+    records = {record["name"]: record for record in json.loads(output.read_text(encoding="utf-8"))["recognizers"]}
+    photographs = f"{population}; {len(faces)} photographs of {len(people)} people, of whom the first half by name chose"
+    for recognizer, sha256 in subjects(insightface_dir):
+        known = records.get(recognizer.name, {})
+        bases = known["bases"] if known.get("sha256") == sha256 else {}
+        vectors = dict(zip(faces, embed(recognizer, align(recognizer, faces.values())), strict=True))
+        tuning, test = (_pairs_of([people[name] for name in split_people(list(people), part)], vectors) for part in Part)
+        bases[PHOTOS] = measure_basis(photographs, tuning, tuning, test)
+        if drawn:
+            vectors = embed(recognizer, align(recognizer, drawn.values()))
+            nobody = f"random-face 2021.7.21.1, {len(drawn)} faces of nobody, seeds {SEEDS.start} to {SEEDS.stop - 1}"
+            bases[DRAWN] = measure_basis(nobody, pair_up(vectors, np.arange(len(vectors))), tuning, test)
+        records[recognizer.name] = {"name": recognizer.name, "sha256": sha256, "bases": bases}
+        print(recognizer.name, json.dumps(bases[PHOTOS]), flush=True)  # noqa: T201
+    write_calibration(output, list(records.values()))
 
-    from faceprivacy_core import weights
-    from faceprivacy_core.faces.calibration import FMRS
-    from faceprivacy_core.faces.detect import load_detector
-    from faceprivacy_core.faces.recognizers import SPECS, TorchRecognizer, load_network
 
-    detector = load_detector()
-    generated = load_generated(detector)
-    people_items, people, pictures = load_people(detector)
-    upper = np.triu_indices(len(people), 1)
-    is_same = (people[:, None] == people)[upper]
-    is_other_picture = (pictures[:, None] != pictures)[upper]
-    subjects = []
+def write_calibration(output: Path, records: list[dict[str, Any]]) -> None:
+    """Write the calibration file."""
+    versions = {"schema_version": 2, "detector": "yunet", "torch": torch.__version__.split("+")[0]}
+    output.write_text(json.dumps(versions | {"recognizers": records}, indent=2) + "\n", encoding="utf-8")
+
+
+def subjects(insightface_dir: Path | None) -> Iterator[tuple[TorchRecognizer, str]]:
+    """Load every recogniser without thresholds, with the sha256 of its file."""
     for spec in SPECS:
-        network = load_network(spec, weights.find(spec.name))
-        subjects.append((TorchRecognizer(spec, network, "", {}), weights.entry(spec.name).sha256))
+        yield TorchRecognizer(spec, load_network(spec, weights.find(spec.name)), "", {}), weights.entry(spec.name).sha256
     if insightface_dir is not None:
         from faceprivacy_core.faces.insightface_models import ARCFACE_SPECS, build_arcface
 
-        path = insightface_dir / "w600k_mbf.onnx"
-        subjects.append((build_arcface(ARCFACE_SPECS[path.name], path, {}), weights.file_sha256(path)))
-    records = []
-    aligned: dict[int, tuple[object, object]] = {}
-    for recognizer, sha256 in subjects:
-        side = recognizer.spec.alignment.size
-        if side not in aligned:
-            aligned[side] = align(recognizer, generated), align(recognizer, people_items)
-        drawn, known = (embed(recognizer, crops) for crops in aligned[side])
-        impostors = (drawn @ drawn.T)[np.triu_indices(len(drawn), 1)]
-        pairs = (known @ known.T)[upper]
-        genuine, others = pairs[is_same & is_other_picture], pairs[~is_same]
-        bases = {
-            "generated_faces": {fmr: round(threshold_at(impostors, fmr), 4) for fmr in FMRS},
-            "photos": dict(zip(FMRS, PUBLISHED[recognizer.name], strict=True)),
-        }
-        records.append(
-            {
-                "name": recognizer.name,
-                "sha256": sha256,
-                "bases": {
-                    basis: {
-                        str(fmr): {
-                            "threshold": threshold,
-                            "fnmr": round(float((genuine < threshold).mean()), 4),
-                            "fmr_generated_faces": round(float((impostors >= threshold).mean()), 4),
-                            "fmr_openpeople": round(float((others >= threshold).mean()), 4),
-                        }
-                        for fmr, threshold in thresholds.items()
-                    }
-                    for basis, thresholds in bases.items()
-                },
-                "mean_similarity": {
-                    "genuine": round(float(genuine.mean()), 4),
-                    "impostor": round(float(impostors.mean()), 4),
-                },
-                "num_impostor_pairs": {"generated_faces": len(impostors), "photos": 19_800},
-                "num_genuine_pairs": len(genuine),
-                "num_openpeople_impostor_pairs": len(others),
-            }
-        )
-    document = {
-        "schema_version": 1,
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "sources": {
-            "photos": "thresholds measured apart on photos of 100 people, another detector",
-            "generated_faces": f"random-face 2021.7.21.1, seeds {SEEDS.start} to {SEEDS.stop - 1}, "
-            f"truncation {TRUNCATION[0]} to {TRUNCATION[1]}, "
-            f"the {len(generated)} pictures with one face",
-            "genuine": f"openpeople 0.1.2, {len(people)} faces of {NUM_PEOPLE} synthetic people, pairs from different pictures",
-            "detector": "yunet",
-        },
-        "torch": torch.__version__.split("+")[0],
-        "recognizers": records,
-    }
-    output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        for path in (insightface_dir / name for name in ARCFACE_SPECS):
+            if path.is_file():
+                yield build_arcface(ARCFACE_SPECS[path.name], path, {}), weights.file_sha256(path)
+
+
+def _pairs_of(people: list[list[Path]], vectors: dict[Path, NDArray[np.float64]]) -> Pairs:
+    found = [(vectors[path], number) for number, paths in enumerate(people) for path in paths if path in vectors]
+    return pair_up(np.array([vector for vector, _ in found]), np.array([number for _, number in found]))
+
+
+def _rounded(interval: tuple[float, float]) -> list[float]:
+    return [round(value, 5) for value in interval]
 
 
 def main() -> None:
     """Read the command line and run one step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["generate", "measure"])
+    parser.add_argument("step", choices=["generate", "measure"], nargs="?", default="measure")
+    parser.add_argument("--pairs", type=Path, help="folder with photographs PERSON_NUMBER.jpg, for `measure`")
+    parser.add_argument("--population", default="photographs", help="whom and what the folder shows, for the calibration file")
     parser.add_argument("--generator", type=Path, default=GENERATOR_DIR)
-    parser.add_argument("--insightface", type=Path, help="folder with w600k_mbf.onnx, to measure it as well")
-    parser.add_argument("--output", type=Path, default=ROOT / "faceprivacy_core" / "faces" / "calibration.json")
+    parser.add_argument(
+        "--insightface", type=Path, help="folder with w600k_mbf.onnx or w600k_r50.onnx, to measure them as well"
+    )
+    parser.add_argument("--output", type=Path, default=CALIBRATION_FILE, help="file that is read, and written anew")
     options = parser.parse_args()
     if options.step == "generate":
         generate(options.generator)
+    elif options.pairs is None:
+        parser.error("expected --pairs FOLDER with two photographs of every person")
     else:
-        measure(options.output, options.insightface)
+        measure(options.pairs, options.population, GENERATED, options.output, options.insightface)
 
 
 if __name__ == "__main__":

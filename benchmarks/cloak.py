@@ -1,6 +1,7 @@
 """Cloaking: who is still recognised, what it costs in looks, and the released algorithm beside ours.
 
     python -m benchmarks.cloak --out output/cloak [--tasks protect released ablation sweep] [--count 64] [--part 0/1]
+        [--pairs FOLDER] [--publish]
     python -m benchmarks.cloak --out output/cloak --report
 
 Generated faces (see `calibrate_recognizers.py`), 384 x 384 pixels, the largest face of each; looks are
@@ -12,7 +13,8 @@ released  the released algorithm beside ours, on crops of the model's size; time
 ablation  schedule, empty condition and depth; how much of a change the model takes away.
 sweep     weights of the loss: protection against SSIM.
 
-Every result is a line in a file at once, so a stopped run goes on, and several parts can run side by side.
+With --pairs the faces are those of people, and `protect` compares them with another photograph of each, too. Use an --out of
+its own for them. Every result is a line in a file at once, so a stopped run goes on, and several parts can run side by side.
 """
 
 from __future__ import annotations
@@ -36,10 +38,13 @@ from PIL import Image
 
 from benchmarks.cloak_ablation import measure_purification
 from benchmarks.cloak_released import GRID, our_settings
-from benchmarks.cloak_report import SHIPPED, SHOWN, write_report
+from benchmarks.cloak_report import SHIPPED, SHOWN, publish_report, write_report
 from benchmarks.cloak_rows import read_rows
 from benchmarks.cloak_scenes import Judge, Row, Scene, crop_scene, open_scene
-from benchmarks.pictures import GENERATED, ROOT
+from benchmarks.origin import Origin
+from benchmarks.pairs import find_pairs
+from benchmarks.pictures import GENERATED, ROOT, first_pictures, read_picture
+from benchmarks.splits import SURROGATES, VALIDATION, Part
 from faceprivacy_core.adversarial.unconditional import EmptyCondition
 from faceprivacy_core.builtin.model import DEFAULT_FILE, FaceModel, load_face_model
 from faceprivacy_core.cloak import RELEASED, CloakSettings, cloak_faces
@@ -57,6 +62,9 @@ from faceprivacy_core.pixels import to_pixels
 
 TASKS = ("protect", "robust", "released", "ablation", "sweep", "grid")
 READ_OFF_PROTECT = ("robust", "grid")
+CHOOSING = ("ablation", "sweep")
+"""Tasks that choose settings: on tuning faces, judged by surrogates and validation recognisers; see `splits.py`."""
+
 CHUNK = 8
 """Pictures for each process of `released`; loading takes as long as about one of them."""
 
@@ -68,6 +76,10 @@ SWEEPS = {
 }
 """Which settings, which of their numbers, and its values beside the default: attack against a structure weight of 1
 as released, our limit of the change in decibels, and the weight of the perceptual distance."""
+
+
+Subject = tuple[Path, Path | None]
+"""A picture to cloak, and another photograph of the person where there is one."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,13 @@ class Bench:
     @cached_property
     def judge(self) -> Judge:
         return Judge(load_detector(), self.recognizers, load_perceptual())
+
+    def judge_of(self, task: str) -> Judge:
+        """Return who judges the pictures of a task: where a setting is chosen, nobody whom figures are read off."""
+        if task not in CHOOSING:
+            return self.judge
+        allowed = [recognizer for recognizer in self.recognizers if recognizer.name in (*SURROGATES, *VALIDATION)]
+        return replace(self.judge, recognizers=allowed)
 
     def settings(self, base: CloakSettings | None = None) -> CloakSettings:
         return our_settings(self.iterations, base)
@@ -156,7 +175,9 @@ def _with_number(settings: Any, path: str, value: float) -> Any:
     return replace(settings, **{head: _with_number(getattr(settings, head), rest, value) if rest else value})
 
 
-def measure(bench: Bench, scene: Scene, task: str, variant: Variant) -> tuple[Row, torch.Tensor | None]:
+def measure(
+    bench: Bench, scene: Scene, task: str, variant: Variant, other: Path | None = None
+) -> tuple[Row, torch.Tensor | None]:
     """Cloak one face in one way and judge it; a refusal is a row too."""
     attacked = [recognizer for recognizer in bench.recognizers if recognizer.name in variant.seen]
     wall, processor = time.perf_counter(), time.process_time()
@@ -167,7 +188,9 @@ def measure(bench: Bench, scene: Scene, task: str, variant: Variant) -> tuple[Ro
     except FacePrivacyError as error:
         return {"refused": str(error)}, None
     seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - processor}
-    row = {**seconds, **bench.judge.see(scene, result.images, variant.seen, changes=task == "protect")}
+    beside = None if other is None else read_picture(other)
+    judge = bench.judge_of(task)
+    row = {**seconds, **judge.see(scene, result.images, variant.seen, changes=task == "protect", other=beside)}
     if task == "ablation":
         row["purification"] = measure_purification(scene, bench.model, variant.settings, result)
     return row, result.images
@@ -189,33 +212,37 @@ def keep_pictures(bench: Bench, scene: Scene, image: torch.Tensor, path: Path, v
 class Log:
     """The rows of one task; those of other settings or another model do not count as done."""
 
-    def __init__(self, folder: Path, task: str, part: str, version: str) -> None:
+    def __init__(self, folder: Path, task: str, part: str, bench: Bench) -> None:
+        version = bench.version()
         self.file, self.version = folder / f"{task}{part.replace('/', 'of')}.jsonl", version
+        self.origin = Origin.now((bench.settings(), bench.settings(RELEASED)))
         self.done = {(row["picture"], row["variant"]) for row in read_rows(folder, task) if row["version"] == version}
 
     def add(self, path: Path, variant: str, row: Row) -> None:
-        full = {"picture": path.name, "variant": variant, "version": self.version, **row}
+        full = {"picture": path.name, "variant": variant, "version": self.version, **vars(self.origin), **row}
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(full) + "\n")
         print(self.file.stem, variant, path.name, flush=True)  # noqa: T201
 
 
-def run_variants(bench: Bench, task: str, paths: Sequence[Path], first: Sequence[Path], options: argparse.Namespace) -> None:
+def run_variants(
+    bench: Bench, task: str, subjects: Sequence[Subject], first: Sequence[Subject], options: argparse.Namespace
+) -> None:
     """Fill the rows of `protect`, `ablation` or `sweep`."""
-    log = Log(options.out, task, options.part, bench.version())
-    for path in paths:
+    log = Log(options.out, task, options.part, bench)
+    for path, other in subjects:
         missing = [v for v in VARIANTS[task](bench, options) if (path.name, v.name) not in log.done]
         scene = open_scene(path, bench.judge.detector) if missing else None
         for variant in missing:
-            row, image = measure(bench, scene, task, variant)
-            if image is not None and task == "protect" and path in first:
+            row, image = measure(bench, scene, task, variant, other)
+            if image is not None and task == "protect" and (path, other) in first:
                 keep_pictures(bench, scene, image, path, variant)
             log.add(path, variant.name, {"seen": variant.seen, **dict(variant.labels), **row})
 
 
 def run_released(bench: Bench, paths: Sequence[Path], target: Path, options: argparse.Namespace) -> None:
     """Fill the rows of `released`, some pictures at a time."""
-    log = Log(options.out, "released", options.part, bench.version())
+    log = Log(options.out, "released", options.part, bench)
     missing = [path for path in paths if (path.name, "") not in log.done]
     for start in range(0, len(missing), CHUNK):
         chunk = missing[start : start + CHUNK]
@@ -244,6 +271,14 @@ def in_own_process(way: str, pictures: Sequence[Path], target: Path, iterations:
         return torch.load(out, weights_only=True)  # plain rows and tensors of our own process
 
 
+def find_subjects(task: str, options: argparse.Namespace) -> list[Subject]:
+    """List the pictures of a task, each with another photograph of the person where there is one."""
+    part = Part.TUNING if task in CHOOSING else Part.TEST
+    if options.pairs is not None:
+        return list(find_pairs(options.pairs, options.count, part))
+    return [(path, None) for path in first_pictures(options.pictures, options.count, part)]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -256,22 +291,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="recognisers `protect` leaves out in turn",
     )  # fmt: skip
     parser.add_argument("--pictures", type=Path, default=GENERATED, help="folder; `released` goes toward the last one")
+    parser.add_argument("--pairs", type=Path, help="folder of PERSON_NUMBER.jpg: its people instead of --pictures")
     parser.add_argument("--iterations", type=int, help="fewer, to try things out")
+    parser.add_argument("--publish", action="store_true", help="put `protect` and `released` into benchmarks/results")
     parser.add_argument("--report", action="store_true", help="only tables and plots of the rows there are")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.report:
         part, parts = (int(number) for number in options.part.split("/"))
-        everything = sorted(options.pictures.glob("*.jpg"))
-        paths, bench = everything[: options.count], Bench(options)
-        if len(paths) < options.count:
-            raise SystemExit(f"Expected {options.count} pictures in {options.pictures}, found {len(paths)}.")
+        bench = Bench(options)
         for task in dict.fromkeys("protect" if name in READ_OFF_PROTECT else name for name in options.tasks):
+            subjects = find_subjects(task, options)
             if task == "released":
-                run_released(bench, paths[part::parts], everything[-1], options)
+                paths = [path for path, _ in subjects]
+                target = [*paths, *sorted(options.pictures.glob("*.jpg"))][-1]
+                run_released(bench, paths[part::parts], target, options)
             else:
-                run_variants(bench, task, paths[part::parts], paths[:SHOWN], options)
+                run_variants(bench, task, subjects[part::parts], subjects[:SHOWN], options)
     print(write_report(options.out))  # noqa: T201
+    if options.publish:
+        publish_report(options.out)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from benchmarks.cloak_rows import (
     LIMITS,
     RATES,
     SEEN,
+    beside,
     by_variant,
     looks,
     mean,
@@ -25,6 +26,8 @@ from benchmarks.cloak_rows import (
     table,
 )
 from benchmarks.cloak_scenes import CHANGES, Row
+from benchmarks.origin import Origin
+from benchmarks.results import FOLDER, publish
 
 SHIPPED = "shipped"
 SHOWN = 12
@@ -35,7 +38,7 @@ def write_report(folder: Path) -> str:
     parts = []
     for task, summarise in SUMMARIES.items():
         rows = read_rows(folder, task)
-        kept = [row for row in rows if row["version"] == rows[-1]["version"]]
+        kept = _latest(rows)
         if kept:
             parts += [f"## {task}", *summarise(kept, folder)]
         if len(kept) < len(rows):
@@ -49,9 +52,39 @@ def write_report(folder: Path) -> str:
     return text
 
 
+def publish_report(folder: Path, into: Path = FOLDER) -> None:
+    """Put the tables of `protect` and `released` into the results of the repository."""
+    latest = {task: _latest(read_rows(folder, task)) for task in ("protect", "released")}
+    if latest["protect"]:
+        head, lines = protect_table(by_variant(latest["protect"]))
+        for title, faces, *cells in lines:
+            shown = dict(zip(head[2:], cells, strict=True))
+            publish("cloak", title, shown, int(faces), _origin(latest["protect"]), as_rows=True, folder=into)
+    rows = latest["released"]
+    if rows:
+        lines = released_lines({way: [row["ways"][way] for row in rows] for way in rows[0]["ways"]})
+        for column, way in enumerate(rows[0]["ways"], start=1):
+            publish("cloak_released", way, {line[0]: line[column] for line in lines}, len(rows), _origin(rows), folder=into)
+
+
+def _latest(rows: list[Row]) -> list[Row]:
+    """Return the rows of the latest settings and model."""
+    return [row for row in rows if row["version"] == rows[-1]["version"]]
+
+
+def _origin(rows: list[Row]) -> Origin:
+    return Origin(rows[-1]["model_sha256"], rows[-1]["settings"], ", ".join(dict.fromkeys(row["code"] for row in rows)))
+
+
 def summarise_protect(rows: list[Row], folder: Path) -> list[str]:
     """Protection, looks and time; then every recogniser; then changed pictures."""
-    groups, lines = by_variant(rows), []
+    groups = by_variant(rows)
+    return [table(*protect_table(groups)), *refusals(rows), *_each_recognizer(groups), *_robust(groups)]
+
+
+def protect_table(groups: dict[str, list[Row]]) -> tuple[list[str], list[list[str]]]:
+    """Return head and lines of the table of protection; the first cells are the variant and the number of faces."""
+    lines = []
     for name, found in groups.items():
         together = [all(protection(row, SEEN)) for row in found]
         shares = _shares(found)
@@ -67,7 +100,15 @@ def summarise_protect(rows: list[Row], folder: Path) -> list[str]:
     titles = [f"{name}, {rate}" for name in ("attacked", "held out") for rate in LIMITS]
     head = ["left out", "n", "all attacked at once, 1e-2", *titles]
     head += ["PSNR", "SSIM", "LPIPS", "PSNR in mask", "SSIM in mask", "LPIPS in mask", "s", "CPU s"]
-    return [table(head, lines), *refusals(rows), *_each_recognizer(groups), *_robust(groups)]
+    if any(beside(row, RATES[0]) for found in groups.values() for row in found):
+        head += [f"another photo, held out, {rate}{note}" for rate in RATES for note in ("", " (not cloaked)")]
+        for line, found in zip(lines, [*groups.values(), left_out], strict=False):
+            line += [
+                percent([decision for row in found for decision in beside(row, rate, side)])
+                for rate in RATES
+                for side in ("after", "before")
+            ]
+    return head, lines
 
 
 def _shares(rows: Sequence[Row]) -> list[str]:
@@ -122,6 +163,16 @@ def _changed(rows: Sequence[Row], role: str, name: str | None) -> list[str]:
 def summarise_released(rows: list[Row], folder: Path) -> list[str]:
     """Put the ways side by side, and say by which factor time and memory differ."""
     ways = {way: [row["ways"][way] for row in rows] for way in rows[0]["ways"]}
+    factors = [mean(ways["released"], key) / mean(ways["ours"], key) for key in ("seconds", "cpu_seconds")]
+    said = (
+        f"Released to ours: {factors[0]:.2f} times the seconds, {factors[1]:.2f} times the CPU seconds, "
+        f"{_own(ways['released']) / _own(ways['ours']):.2f} times the memory beyond the loaded process."
+    )
+    return [table([f"n = {len(rows)}", *ways], released_lines(ways)), said]
+
+
+def released_lines(ways: dict[str, list[Row]]) -> list[list[str]]:
+    """Return the lines of the table of ways; the first cell of each is its title."""
     names = [result["name"] for result in ways["ours"][0]["recognizers"]]
     roles = {result["name"]: result["role"] for result in ways["ours"][0]["recognizers"]}
 
@@ -143,12 +194,7 @@ def summarise_released(rows: list[Row], folder: Path) -> list[str]:
     lines += [line("of that imports", number("imports_mib", digits=0))]
     lines += [line("of that imports and networks", number("loaded_mib", digits=0))]
     lines += [line("peak of the face alone", lambda found: f"{_own(found):.0f}" if "peak_mib" in found[0] else "-")]
-    factors = [mean(ways["released"], key) / mean(ways["ours"], key) for key in ("seconds", "cpu_seconds")]
-    said = (
-        f"Released to ours: {factors[0]:.2f} times the seconds, {factors[1]:.2f} times the CPU seconds, "
-        f"{_own(ways['released']) / _own(ways['ours']):.2f} times the memory beyond the loaded process."
-    )
-    return [table([f"n = {len(rows)}", *ways], lines), said]
+    return lines
 
 
 def _own(rows: Sequence[Row]) -> float:

@@ -33,6 +33,12 @@ def protection(row: Row, role: str | None = None, rate: str = "1e-2", name: str 
     ]
 
 
+def beside(row: Row, rate: str, side: str = "after") -> list[bool]:
+    """Say for the held-out recognisers whether they take a picture and another photo of the person for two people."""
+    held_out = [result for result in row["recognizers"] if result["role"] == HELD_OUT and "other" in result]
+    return [not result["other"][f"verified_{side}_fmr_{rate}"] for result in held_out]
+
+
 def percent(values: Sequence[bool]) -> str:
     """Write a share."""
     return f"{100 * np.mean(values):.1f} %" if len(values) else "-"

@@ -123,16 +123,18 @@ class Judge:
     recognizers: Sequence[FaceRecognizer]
     perceptual: PerceptualDistance
 
-    def report(self, scene: Scene, image: Tensor, seen: Collection[str]) -> PrivacyReport:
-        """Make the pack's own report of a picture (1, 3, H, W), rounded to 8 bits."""
+    def report(self, scene: Scene, image: Tensor, seen: Collection[str], other: Pixels | None = None) -> PrivacyReport:
+        """Make the pack's own report of a picture (1, 3, H, W), rounded to 8 bits, and of another photo of the person."""
         return compute_report(
             scene.pixels, to_pixels(image), self.detector, self.recognizers, seen=seen, mask=scene.mask[0, 0].numpy(),
-            perceptual=self.perceptual, faces=scene.faces.items,
+            perceptual=self.perceptual, faces=scene.faces.items, other=other,
         )  # fmt: skip
 
-    def see(self, scene: Scene, image: Tensor, seen: Collection[str], *, changes: bool = False) -> Row:
-        """Say who is recognised and what it looks like; with `changes`, also who is in changed copies."""
-        report = self.report(scene, image, seen).to_json_dict()
+    def see(
+        self, scene: Scene, image: Tensor, seen: Collection[str], *, changes: bool = False, other: Pixels | None = None
+    ) -> Row:
+        """Say who is recognised, beside another photo, too, and what it looks like; with `changes`, also in changed copies."""
+        report = self.report(scene, image, seen, other).to_json_dict()
         for result, recognizer in zip(report["faces"][0]["recognizers"], self.recognizers, strict=True):
             result["generated_fmr_1e-2"] = recognizer.spare_thresholds[0.01]
         row = {**report["faces"][0], "inside": report["quality"]["inside"], "crop": self.quality(scene, image)}

@@ -1,19 +1,20 @@
 """Diff-Privacy complete: hiding, anonymising with several variants, recovery; on faces of nobody.
 
     python -m benchmarks.diff_privacy --out output/diff_privacy [--count 64] [--tasks hide anonymise recover] [--part 0/1]
+        [--pairs FOLDER] [--publish]
 
 Generated faces (see `calibrate_recognizers.py`) and the sample photos, shorter side 384 pixels, the largest
 face of each. Looks (LPIPS) are compared on the crop at the model's own size, inside the mask, beside
 what the autoencoder alone changes. Recognisers that the methods were guided by and held-out ones are
-reported apart. Goes on where it was stopped, several parts can run side by side; writes a table
-(Markdown), every figure (JSON lines) and grids of pictures to look at.
+reported apart. With `--pairs`, results are compared with another photograph of the person, too, alone and in a search of all.
+Goes on where it was stopped, several parts can run side by side; writes a table (Markdown), every figure (JSON lines, each
+with model, settings and sources) and grids of pictures to look at; `--publish` puts the tables into the repository.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,8 +25,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.gallery import describe, embed_face, find_subjects
 from benchmarks.matches import count_matches
-from benchmarks.pictures import ROOT, find_pictures, read_picture
+from benchmarks.origin import Origin, RowLog
+from benchmarks.pictures import ROOT, read_picture
+from benchmarks.results import publish
 from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.embeddings.inversion import FaceInversion
@@ -146,6 +150,11 @@ def recover(bench: Bench, scene: Scene, before: Scene) -> Row:
     return row | {"tiles": to_tiles(tiles)}
 
 
+SETTINGS: dict[str, object] = {
+    "hide": HideSettings(),
+    "anonymise": AnonymizeSettings(variants=VARIANTS),
+    "recover": "20 steps",
+}
 TASKS: dict[str, Callable[[Bench, Scene, Scene], Row]] = {
     "hide": hide,
     "anonymise": anonymise,
@@ -170,14 +179,22 @@ def similarities(row: Row, seen: Row, name: str) -> float:
     return float(np.dot(row["original"]["embedding"][name], seen["embedding"][name]))
 
 
-def summarise(task: str, rows: list[Row], bench: Bench) -> str:
+def summarise(task: str, columns: dict[str, dict[str, str]], faces: int) -> str:
     """Lay the figures of one task out in Markdown."""
-    ways = [key for key, value in rows[0].items() if isinstance(value, dict) and key != "original"]
-    lines = [f"{task}, {len(rows)} faces", "", "| | " + " | ".join(ways) + " |", "|---" * (len(ways) + 1) + "|"]
+    titles = dict.fromkeys(title for cells in columns.values() for title in cells)
+    lines = [f"{task}, {faces} faces", "", "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {title} | " + " | ".join(cells[title] for cells in columns.values()) + " |" for title in titles]
+    return "\n".join(lines)
+
+
+def figures(rows: list[Row], bench: Bench) -> dict[str, dict[str, str]]:
+    """Return the figures of one task by way and title."""
+    ways = [key for key, value in rows[0].items() if isinstance(value, dict) and key not in ("original", "other")]
+    columns: dict[str, dict[str, str]] = {way: {} for way in ways}
 
     def line(title: str, value: Callable[[list[Row]], str]) -> None:
-        cells = [value([pair for row in rows for pair in seen_of(row, way)]) for way in ways]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+        for way in ways:
+            columns[way][title] = value([pair for row in rows for pair in seen_of(row, way)])
 
     def seen_of(row: Row, way: str) -> list[Row]:
         results = row[way].get("variants", [row[way]])
@@ -196,11 +213,22 @@ def summarise(task: str, rows: list[Row], bench: Bench) -> str:
     if "psnr" in rows[0][ways[0]]:
         line("PSNR", lambda r: f"{np.mean([x['psnr'] for x in r]):.2f} dB")
     if "variants" in rows[0][ways[0]]:
-        for recognizer in bench.recognizers:
-            cells = [f"{np.mean([pairwise(row[way]['variants'], recognizer.name) for row in rows]):.3f}" for way in ways]
-            lines.append(f"| {recognizer.name}: similarity among the {VARIANTS} | " + " | ".join(cells) + " |")
-    seconds = [f"{np.mean([row[way]['seconds'] for row in rows]):.1f}" if "seconds" in rows[0][way] else "-" for way in ways]
-    return "\n".join([*lines, "| seconds a face | " + " | ".join(seconds) + " |"])
+        for recognizer, way in itertools.product(bench.recognizers, ways):
+            among = np.mean([pairwise(row[way]["variants"], recognizer.name) for row in rows])
+            columns[way][f"{recognizer.name}: similarity among the {VARIANTS}"] = f"{among:.3f}"
+    for way in ways:
+        seconds = [row[way]["seconds"] for row in rows if "seconds" in row[way]]
+        columns[way]["seconds a face"] = f"{np.mean(seconds):.1f}" if seconds else "-"
+        columns[way] |= describe([beside(row, way) for row in rows], way, bench.held_out)
+    return columns
+
+
+def beside(row: Row, way: str) -> Row:
+    """Return the first result of a way and the other photograph of the person as `gallery.describe` wants them."""
+    if "other" not in row:
+        return {}
+    result = row[way].get("variants", [row[way]])[0]
+    return {"beside": {way: result["embedding"], "other": row["other"]}}
 
 
 def pairwise(variants: list[Row], name: str) -> float:
@@ -215,25 +243,35 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--part", default="0/1", help="which of several parts, for example 0/2 and 1/2")
+    parser.add_argument("--pairs", type=Path, help="folder of PERSON_NUMBER.jpg; the second half of the people is measured")
+    parser.add_argument("--publish", action="store_true", help="put the tables into benchmarks/results")
     options = parser.parse_args()
     part, parts = (int(number) for number in options.part.split("/"))
     options.out.mkdir(parents=True, exist_ok=True)
-    paths = find_pictures(options.count)
+    subjects = find_subjects(options.count, options.pairs)
+    ending = "" if options.pairs is None else "_people"
     bench, tables = Bench(), []
     for task in options.tasks:
-        log = options.out / f"{task}{part}of{parts}.jsonl"
-        done = {json.loads(line)["picture"] for line in log.read_text().splitlines()} if log.exists() else set()
-        for index in range(part, len(paths), parts):
-            if paths[index].name not in done:
-                row = TASKS[task](bench, Scene(bench, paths[index]), Scene(bench, paths[index - 1]))
-                with log.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps({"picture": paths[index].name} | row) + "\n")
-        everything = [json.loads(line) for file in sorted(options.out.glob(f"{task}[0-9]*.jsonl")) for line in file.open()]
+        name = f"{task}{ending}"
+        beside_it = tuple(options.out.glob(f"{name}[0-9]*.jsonl"))
+        log = RowLog(options.out / f"{name}{part}of{parts}.jsonl", Origin.now(SETTINGS[task]), beside_it)
+        for index in range(part, len(subjects), parts):
+            path, other = subjects[index]
+            if path.name not in log:
+                row = TASKS[task](bench, Scene(bench, path), Scene(bench, subjects[index - 1][0]))
+                if other is not None:
+                    row["other"] = embed_face(read_picture(other), bench.detector, bench.recognizers)
+                log.add(path.name, row)
+        everything = list(log.rows.values())
         grid = [np.concatenate([np.array(tile, np.uint8) for tile in row["tiles"]]) for row in everything[:12]]
-        Image.fromarray(np.concatenate(grid, axis=1)).save(options.out / f"{task}.png")
-        tables.append(summarise(task, everything, bench))
+        Image.fromarray(np.concatenate(grid, axis=1)).save(options.out / f"{name}.png")
+        columns = figures(everything, bench)
+        tables.append(summarise(name, columns, len(everything)))
+        if options.publish:
+            for way, cells in columns.items():
+                publish(name, way, cells, len(everything), log.origin_of_rows)
     text = "\n\n".join(tables)
-    (options.out / "diff_privacy.md").write_text(text + "\n", encoding="utf-8")
+    (options.out / f"diff_privacy{ending}.md").write_text(text + "\n", encoding="utf-8")
     print(text)  # noqa: T201
 
 

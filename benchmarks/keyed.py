@@ -1,22 +1,24 @@
 """Keyed faces: what comes back with the right key, with wrong keys, and what the covers give away.
 
-    python -m benchmarks.keyed --out output/keyed [--count 64] [--image-count 64] [--jpeg-count 16]
+    python -m benchmarks.keyed --out output/keyed [--count 64] [--image-count 64] [--jpeg-count 16] [--pairs FOLDER] [--publish]
 
 Faces drawn from a generator (see `calibrate_recognizers.py`) and the sample photos, shorter side 384
 pixels, the largest face of each. For every mode: recovery through a saved 8-bit PNG, beside the
 autoencoder alone; keys that are wrong by one bit, and random ones; JPEG; what held-out recognisers
-make of the covers; an attack that compares noise magnitudes with a gallery. Goes on where it was
-stopped; writes a table (Markdown), every figure (JSON lines) and a grid of pictures to look at.
+make of the covers; an attack that compares noise magnitudes with a gallery. With `--pairs`, covers and recovered faces
+of people are compared with another photograph of them, too, alone and in a search of all. The sign flip takes its published
+50 steps, the other modes 20. Goes on where it was stopped; writes a table (Markdown), every figure (JSON lines, each with
+model, settings and sources) and a grid of pictures to look at; `--publish` puts the table into the repository.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
 import secrets
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.gallery import describe, find_subjects, look_beside
 from benchmarks.matches import count_matches
-from benchmarks.pictures import ROOT, SAMPLES, find_pictures, read_picture
+from benchmarks.origin import Origin, RowLog
+from benchmarks.pictures import ROOT, SAMPLES, read_picture
+from benchmarks.results import publish
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.diffusion.inversion import invert_euler
 from faceprivacy_core.errors import FacePrivacyError, WrongKeyError
@@ -46,7 +51,7 @@ from faceprivacy_core.metrics.fidelity import compute_psnr, compute_ssim
 from faceprivacy_core.metrics.similarity import compute_similarity, cut_window
 from faceprivacy_core.pixels import to_tensor
 
-TILE, STEPS = 128, 20
+TILE, STEPS, PUBLISHED_STEPS = 128, 20, 50
 RAW = bytes(range(32))
 SHOWN = 8
 PHOTO = SAMPLES / "two_people.jpg"
@@ -81,16 +86,21 @@ class Bench:
             "similarity": self.similarities(original, recovered, landmarks),
         }
 
-    def noise(self, pixels: np.ndarray, picture: KeyedPicture) -> np.ndarray:
+    def noise(self, pixels: np.ndarray, picture: KeyedPicture, steps: int) -> np.ndarray:
         """Invert the crop of a picture plainly, as an attacker with the public model does."""
         region = region_of(picture.headers[0])
         latent = self.model.encode(cut_crop(to_tensor(pixels), region))
         inside = torch.from_numpy(region.cells.copy()).expand_as(latent[0])
-        noise = self.model.run(lambda d, sigmas: invert_euler(d, latent, sigmas, None, iterations=1).noise, latent, STEPS)
+        noise = self.model.run(lambda d, sigmas: invert_euler(d, latent, sigmas, None, iterations=1).noise, latent, steps)
         return noise[0][inside].numpy()
 
 
-def measure(bench: Bench, path: Path, mode: RecoveryMode, *, jpeg: bool) -> dict[str, Any]:
+def settings_of(mode: RecoveryMode) -> EncryptSettings:
+    """Return how a mode is measured."""
+    return EncryptSettings(mode, steps=PUBLISHED_STEPS if mode is RecoveryMode.SIGNFLIP else STEPS, verify=False)
+
+
+def measure(bench: Bench, path: Path, other: Path | None, mode: RecoveryMode, *, jpeg: bool) -> dict[str, Any]:
     """Encrypt one picture, save it, read it, and try everything on it."""
     original = read_picture(path)
     faces = detect_faces([original], bench.detector, Selection(Which.LARGEST))
@@ -98,7 +108,7 @@ def measure(bench: Bench, path: Path, mode: RecoveryMode, *, jpeg: bool) -> dict
         return {"skipped": "no face found"}
     landmarks = faces.items[0].landmarks5
     mask = draw_masks(faces, MaskSettings(grow=2.0))[:, None]
-    settings = EncryptSettings(mode, steps=STEPS, verify=False)
+    settings = settings_of(mode)
     started = time.perf_counter()
     try:
         result = encrypt_faces(KeyedPicture(original), faces, mask, bench.key, bench.model, settings, check=bench.check)
@@ -117,10 +127,12 @@ def measure(bench: Bench, path: Path, mode: RecoveryMode, *, jpeg: bool) -> dict
     row["decrypt_s"] = time.perf_counter() - started
     row["right"] = bench.recovery(original, recovered, owned, landmarks)
     row["refused_keys"] = refused(bench, picture, path)
+    pictures = {"original": original, "cover": picture.pixels, "recovered": recovered}
+    row |= look_beside(other, pictures, landmarks, bench.detector, (*bench.seen, *bench.held_out))
     if jpeg:
         row["jpeg"] = jpegs(bench, original, faces, mask, landmarks, owned, mode)
     if mode is not RecoveryMode.EXACT:  # its covers are made as those of latent
-        row["noise"] = [bench.noise(original, picture).tolist(), bench.noise(picture.pixels, picture).tolist()]
+        row["noise"] = [bench.noise(pixels, picture, settings.steps).tolist() for pixels in (original, picture.pixels)]
     row["tiles"] = [tile(pixels, picture).tolist() for pixels in (original, picture.pixels, recovered)]
     return row
 
@@ -135,7 +147,7 @@ def time_photo(bench: Bench, modes: list[str]) -> str:
     lines = [f"| {width} x {height}, {len(faces)} faces | encrypt, s | decrypt, s | PSNR |", "|---" * 4 + "|"]
     for mode in modes:
         begin = time.perf_counter()
-        settings = EncryptSettings(RecoveryMode(mode), steps=STEPS)
+        settings = replace(settings_of(RecoveryMode(mode)), verify=True)
         result = encrypt_faces(KeyedPicture(original), faces, mask, bench.key, bench.model, settings, check=bench.check)
         picture, middle = through_png(result.picture), time.perf_counter()
         recovered = decrypt_faces(picture, bench.key, bench.model).pixels
@@ -184,7 +196,7 @@ def jpegs(
 ) -> dict[str, Any]:
     """Recompress an unbound picture; measure recovery, and what a wrong key sees where it is not refused."""
     found: dict[str, Any] = {}
-    settings = EncryptSettings(mode, steps=STEPS, bind_pixels=False, verify=False)
+    settings = replace(settings_of(mode), bind_pixels=False)
     result = encrypt_faces(KeyedPicture(original), faces, mask, bench.key, bench.model, settings)
     records = KeyedPicture.from_container(result.picture.pixels, result.picture.container()).faces
     for quality in (90, 75):
@@ -210,13 +222,20 @@ def tile(pixels: np.ndarray, picture: KeyedPicture) -> np.ndarray:
     return (shown * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-def summarise(rows: dict[str, list[dict[str, Any]]], bench: Bench) -> str:
+def summarise(columns: dict[str, dict[str, str]]) -> str:
     """Lay the figures out in Markdown."""
-    names = list(rows)
-    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    titles = dict.fromkeys(title for cells in columns.values() for title in cells)
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {title} | " + " | ".join(cells.get(title, "-") for cells in columns.values()) + " |" for title in titles]
+    return "\n".join(lines)
+
+
+def figures(rows: list[dict[str, Any]], bench: Bench) -> dict[str, str]:
+    """Return the figures of one mode by their titles."""
+    cells: dict[str, str] = {}
 
     def line(title: str, value: Any) -> None:
-        lines.append(f"| {title} | " + " | ".join(value(rows[name]) for name in names) + " |")
+        cells[title] = value(rows)
 
     def mean(key: str, digits: int = 1) -> Any:
         return lambda r: f"{np.mean([x[key] for x in r]):.{digits}f}"
@@ -250,7 +269,10 @@ def summarise(rows: dict[str, list[dict[str, Any]]], bench: Bench) -> str:
     line("decrypt, s", mean("decrypt_s", 2))
     for kind, title in (("90", "after JPEG 90"), ("75", "after JPEG 75"), ("decoy_wrong_key", "decoy, wrong key")):
         line(f"{title}: PSNR, held-out similarity (matches)", lambda r, k=kind: after(r, k, bench, psnr, alike))
-    return "\n".join(lines)
+    for side in ("original", "cover", "recovered"):
+        found = describe(rows, side, bench.held_out)
+        cells |= {f"{side}, {title}": cell for title, cell in found.items()}
+    return cells
 
 
 def after(r: list[dict[str, Any]], kind: str, bench: Bench, psnr: Any, alike: Any) -> str:
@@ -292,36 +314,37 @@ def main() -> None:
     parser.add_argument("--jpeg-count", type=int, default=16)
     parser.add_argument("--photo", action="store_true", help="also time the sample photo of two people, at its own size")
     parser.add_argument("--modes", nargs="+", default=[mode.value for mode in RecoveryMode])
+    parser.add_argument("--pairs", type=Path, help="folder of PERSON_NUMBER.jpg; the second half of the people is measured")
+    parser.add_argument("--publish", action="store_true", help="put the table into benchmarks/results")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    bench, rows = Bench(), {}
+    bench, rows, columns = Bench(), {}, {}
+    name = "keyed" if options.pairs is None else "keyed_people"
     for mode in (RecoveryMode(name) for name in options.modes):
-        log = options.out / f"{mode.value}.jsonl"
-        done = {row["picture"]: row for row in map(json.loads, log.read_text().splitlines())} if log.exists() else {}
+        log = RowLog(options.out / f"{name}_{mode.value}.jsonl", Origin.now(settings_of(mode)))
         many = options.image_count if mode in (RecoveryMode.IMAGE, RecoveryMode.SIGNFLIP) else options.count
-        paths = find_pictures(many)
-        for number, path in enumerate(paths):
-            if path.name in done:
-                continue
-            row = {"picture": path.name} | measure(bench, path, mode, jpeg=number < options.jpeg_count)
-            done[path.name] = row
-            with log.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
-        everything = [done[path.name] for path in paths]
+        subjects = find_subjects(many, options.pairs)
+        for number, (path, other) in enumerate(subjects):
+            if path.name not in log:
+                log.add(path.name, measure(bench, path, other, mode, jpeg=number < options.jpeg_count))
+        everything = [log.rows[path.name] for path, _ in subjects]
         refused_faces = sum("refused" in row for row in everything)
         rows[mode.value] = [row | {"refused_faces": refused_faces} for row in everything if "right" in row]
         print(mode.value, len(rows[mode.value]), "of", len(everything), flush=True)  # noqa: T201
-    text = summarise(rows, bench)
+        columns[mode.value] = figures(rows[mode.value], bench)
+        if options.publish:
+            publish(name, mode.value, columns[mode.value], len(rows[mode.value]), log.origin_of_rows)
+    text = summarise(columns)
     if options.photo:
         text += "\n\n" + time_photo(bench, options.modes)
-    (options.out / "keyed.md").write_text(text + "\n", encoding="utf-8")
+    (options.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     tiles = [
         np.concatenate([np.array(row["tiles"][i], np.uint8) for row in mode_rows[:SHOWN]], axis=1)
         for mode_rows in rows.values()
         for i in range(3)
     ]
     narrowest = min(strip.shape[1] for strip in tiles)
-    Image.fromarray(np.concatenate([strip[:, :narrowest] for strip in tiles])).save(options.out / "keyed.png")
+    Image.fromarray(np.concatenate([strip[:, :narrowest] for strip in tiles])).save(options.out / f"{name}.png")
     print(text)  # noqa: T201
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import secrets
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,9 @@ from PIL import Image
 
 from benchmarks.keyed import STEPS, Bench
 from benchmarks.matches import count_matches
+from benchmarks.origin import Origin, RowLog
 from benchmarks.pictures import ROOT, find_pictures, read_picture
+from benchmarks.results import publish
 from faceprivacy_core.errors import FacePrivacyError
 from faceprivacy_core.faces.select import Selection, Which, detect_faces
 from faceprivacy_core.keyed.decrypt import decrypt_faces
@@ -34,6 +35,9 @@ from faceprivacy_core.keyed.keys import PrivacyKey
 from faceprivacy_core.keyed.picture import KeyedPicture
 from faceprivacy_core.masks import MaskSettings, draw_masks
 from faceprivacy_core.metrics.similarity import cut_window
+
+LATENT = EncryptSettings(steps=STEPS, verify=False)
+DECOY = EncryptSettings(RecoveryMode.IMAGE, steps=STEPS, decoy=True, verify=False)
 
 
 def measure(bench: Bench, path: Path, other: Path) -> dict[str, Any]:
@@ -46,11 +50,9 @@ def measure(bench: Bench, path: Path, other: Path) -> dict[str, Any]:
     landmarks = faces.items[0].landmarks5
     start, exchanged = KeyedPicture(original), KeyedPicture(with_face_of(original, read_picture(other), mask))
     try:
-        latent = EncryptSettings(steps=STEPS, verify=False)
-        decoy = EncryptSettings(RecoveryMode.IMAGE, steps=STEPS, decoy=True, verify=False)
         covers = [
             encrypt_faces(picture, faces, mask, bench.key, bench.model, settings, check=bench.check).picture
-            for picture, settings in ((start, latent), (start, latent), (exchanged, latent), (start, decoy))
+            for picture, settings in ((start, LATENT), (start, LATENT), (exchanged, LATENT), (start, DECOY))
         ]
     except FacePrivacyError as error:
         return {"refused": str(error)}
@@ -77,10 +79,12 @@ def embeddings(bench: Bench, pixels: np.ndarray, landmarks: np.ndarray) -> dict[
         return {r.name: r.embed(window.images, window.landmarks5.float())[0].tolist() for r in bench.held_out}
 
 
-def summarise(rows: list[dict[str, Any]], bench: Bench) -> str:
-    """Count pairs that match, see `matches.count_matches`."""
-    titles = "two covers of one face", "covers of two faces at one place", "of different pictures", "decoy, wrong key", "cover"
-    lines = ["| recogniser | " + " | ".join(titles) + " |", "|---" * 6 + "|"]
+TITLES = ("two covers of one face", "covers of two faces at one place", "of different pictures", "decoy, wrong key", "cover")
+
+
+def summarise(rows: list[dict[str, Any]], bench: Bench, origin: Origin | None = None) -> str:
+    """Count pairs that match, see `matches.count_matches`; with an origin, publish them."""
+    lines = ["| recogniser | " + " | ".join(TITLES) + " |", "|---" * 6 + "|"]
     for recognizer in bench.held_out:
         vectors = np.array([[face[recognizer.name] for face in row["embeddings"]] for row in rows])
         original, first, second, exchanged, image, wrong = vectors.transpose(1, 0, 2)
@@ -94,6 +98,8 @@ def summarise(rows: list[dict[str, Any]], bench: Bench) -> str:
         ]
         cells = [count_matches(column, recognizer) for column in columns]
         lines.append(f"| {recognizer.name} | " + " | ".join(cells) + " |")
+        if origin is not None:
+            publish("keyed_links", recognizer.name, dict(zip(TITLES, cells, strict=True)), len(rows), origin, as_rows=True)
     behind = sum(row["face_behind_decoy"] for row in rows)
     return "\n".join([*lines, "", f"A wrong key finds a face behind the decoy in {behind} of {len(rows)} pictures."])
 
@@ -104,19 +110,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "keyed_links")
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--part", default="0/1", help="which of several parts, for example 0/2 and 1/2")
+    parser.add_argument("--publish", action="store_true", help="put the table into benchmarks/results")
     options = parser.parse_args()
     part, parts = (int(number) for number in options.part.split("/"))
     options.out.mkdir(parents=True, exist_ok=True)
     paths = find_pictures(options.count)
-    bench, log = Bench(), options.out / f"part{part}of{parts}.jsonl"
-    done = {json.loads(line)["picture"] for line in log.read_text().splitlines()} if log.exists() else set()
+    bench, origin = Bench(), Origin.now((LATENT, DECOY))
+    log = RowLog(options.out / f"part{part}of{parts}.jsonl", origin, tuple(options.out.glob("part*.jsonl")))
     for index in range(part, len(paths), parts):
         path = paths[index]
-        if path.name not in done:
-            with log.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"picture": path.name} | measure(bench, path, paths[index - 1])) + "\n")
-    everything = [json.loads(line) for file in options.out.glob("part*.jsonl") for line in file.read_text().splitlines()]
-    print(summarise([row for row in everything if "embeddings" in row], bench))  # noqa: T201
+        if path.name not in log:
+            log.add(path.name, measure(bench, path, paths[index - 1]))
+    measured = [row for row in log.rows.values() if "embeddings" in row]
+    print(summarise(measured, bench, log.origin_of_rows if options.publish else None))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.builtin_model import cut_crops
-from benchmarks.pictures import GENERATED, ROOT
+from benchmarks.origin import shipped_model
+from benchmarks.pictures import GENERATED, ROOT, first_pictures
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.embeddings.curves import draw_curves
 from faceprivacy_core.embeddings.denoising import Draws, Task, draw, mean_errors, noise_errors
@@ -149,10 +150,10 @@ def _detached(source: TokenSource) -> StageTokens:
 def run(options: argparse.Namespace, rows: Rows) -> None:
     """Do what is not in the rows yet."""
     model = load_face_model()
-    pictures = sorted(options.pictures.glob("*.jpg"))[: options.faces]
+    pictures = first_pictures(options.pictures, options.faces)
     images = cut_crops(pictures, load_detector(), model.resolution, Which.LARGEST).images
     settings = LearningSettings(options.steps, RATE, patience=0, check_every=max(1, options.steps // 10))
-    judged = {"test_draws": options.test_draws}
+    judged = {"test_draws": options.test_draws, "model_sha256": shipped_model()}
     for face, image in enumerate(images):
         measure(Bench(model, image[None], face, options.test_draws), rows, settings, judged, options)
 

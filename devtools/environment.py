@@ -116,11 +116,11 @@ def _install(venv: Path, lock: Path) -> None:
         run_quietly(
             [python, "-m", "uv", "pip", "install", "--python", python] + ["--require-hashes", "--quiet", "-r", lock],
             failure="The packages could not be installed.",
-            env=_installer_settings(python),
+            env=installer_settings(python),
         )
 
 
-def _installer_settings(python: Path) -> dict[str, str]:
+def installer_settings(python: Path) -> dict[str, str]:
     """Carry the index and the certificate that pip is set to over to uv, which reads neither."""
     env = environment_without_python_settings()
     env.setdefault("UV_HTTP_TIMEOUT", "300")

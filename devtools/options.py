@@ -48,3 +48,12 @@ def host_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dev.py host", description="Keep the host running with its frontend, until Ctrl-C.")
     parser.add_argument("--port", type=int, default=None, help="port (default: a free one)")
     return parser
+
+
+def thumbnails_parser() -> argparse.ArgumentParser:
+    """Return the parser of `dev.py thumbnails`."""
+    parser = argparse.ArgumentParser(
+        prog="dev.py thumbnails", description="Run templates on a fresh host and write their thumbnails from the results."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="templates of workflows/ (default: all)")
+    return parser

@@ -14,7 +14,7 @@ from devtools.console import say, seconds
 from devtools.paths import ROOT
 
 # Folders that need the host; those in one group share one running server, but for the shared-out ones.
-HOST_PARTS = (("host",), ("workflows", "browser"))
+HOST_PARTS = (("host",), ("workflows", "browser"), ("install",))
 SHARED_OUT = ("host",)
 MAX_WORKERS = 2
 NOTHING_COLLECTED = 5

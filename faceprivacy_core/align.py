@@ -89,13 +89,15 @@ def warp(
     maps = maps.expand(images.shape[0], 2, 3) if maps.ndim == 2 else maps
     if maps.shape[0] != images.shape[0]:
         raise InputError(f"Expected one map for each of {images.shape[0]} images, got {maps.shape[0]}.")
+    factor = 1
     if antialias:
         scales = torch.linalg.det(maps[:, :, :2]).abs().sqrt()
         factor = int(scales.min().clamp(min=1.0).item())
-        if factor > 1:
-            images = F.avg_pool2d(images, factor, ceil_mode=True, count_include_pad=False)
-            maps = maps / factor
-            maps[:, :, 2] -= (factor - 1) / (2 * factor)
+    images, maps = _only_what_is_read(images, maps, size, factor)
+    if factor > 1:
+        images = F.avg_pool2d(images, factor, ceil_mode=True, count_include_pad=False)
+        maps = maps / factor
+        maps[:, :, 2] -= (factor - 1) / (2 * factor)
     height, width = images.shape[-2:]
     y, x = torch.meshgrid(
         torch.arange(size[0], device=images.device, dtype=torch.float64),
@@ -107,3 +109,18 @@ def warp(
     extent = torch.tensor([width, height], device=images.device, dtype=torch.float64)
     grid = (2 * source + 1) / extent - 1
     return F.grid_sample(images, grid.to(images.dtype), mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+def _only_what_is_read(images: Tensor, maps: Tensor, size: tuple[int, int], factor: int) -> tuple[Tensor, Tensor]:
+    """Cut off what maps (B, 2, 3) do not read of images, in whole blocks of `factor`, so that large pictures cost no more."""
+    corners = maps.new_tensor([[x, y, 1.0] for x in (0, size[1] - 1) for y in (0, size[0] - 1)])
+    spots = torch.einsum("bij,kj->bki", maps, corners).flatten(0, 1)
+    ends = []
+    # Reflection and zeros read beyond an edge: two blocks of margin are more than bilinear resampling needs.
+    for low, high, side in zip(spots.amin(dim=0).tolist(), spots.amax(dim=0).tolist(), images.shape[:1:-1], strict=True):
+        start = int(min(max(low // factor - 2, 0), (side - 1) // factor)) * factor
+        ends.append((start, int(min(max((high // factor + 4) * factor, start + factor), side))))
+    (left, right), (top, bottom) = ends
+    shifted = maps.clone()
+    shifted[:, :, 2] -= shifted.new_tensor([left, top])
+    return images[..., top:bottom, left:right], shifted

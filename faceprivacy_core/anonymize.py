@@ -33,6 +33,7 @@ from .regenerate import (
     RegenerateSettings,
     Tell,
     Told,
+    in_parts,
     regenerate_crops,
     regenerate_faces,
     regeneration_mask,
@@ -40,6 +41,8 @@ from .regenerate import (
 from .texture import match_sharpness
 from .types import FaceCrops, Faces
 
+GROW = 3.0
+"""Percent by which the region is widened, so that brows and jaw are in it."""
 ROUNDS = 3
 """How often new candidates are drawn where none passed."""
 
@@ -66,7 +69,7 @@ class AnonymizeSettings(RegenerateSettings):
     steps: int = 50
     noise: float = 0.35
     strength: float = 0.0
-    mask: MaskSettings = field(default_factory=lambda: MaskSettings(Region.INNER_FACE, grow=3.0))
+    mask: MaskSettings = field(default_factory=lambda: MaskSettings(Region.INNER_FACE, grow=GROW))
     look: Look = Look.DONOR
     donors: DonorSettings = field(default_factory=DonorSettings)
     candidates: int = 3
@@ -103,7 +106,7 @@ def anonymize_faces(
         images: (B, 3, H, W) in [0, 1] on the CPU. Not modified.
         faces: Faces to replace; at least one.
         model: The built-in face model, on any device.
-        recognizers: Differentiable recognisers whose identity is pushed away.
+        recognizers: Differentiable recognisers whose identity is pushed away; may be empty at strength 0.
         settings: See `AnonymizeSettings`.
         detector: With donors, says whether a drawn face is one and where; None asks nobody.
         progress: Called after every denoising step.
@@ -200,8 +203,8 @@ def tell_donors(model: FaceModel, person: Person, mask: Tensor, settings: DonorS
         pictures = donor_pictures(model, chosen, person, settings)
         filled = fill_in(originals, mask.to(originals), pictures)
         with torch.no_grad():
-            tokens = model.encode_tokens(pictures)
-            start = model.autoencoder.encode(filled * 2.0 - 1.0)
+            tokens = in_parts(model.encode_tokens, pictures)
+            start = in_parts(model.autoencoder.encode, filled * 2.0 - 1.0)
         inversion = inversion_of_tokens(tokens, model.empty_tokens(), ModelIdentity(model.model_name))
         return Told(inversion, recover_schedule(), start)
 

@@ -33,7 +33,7 @@ from .align import warp
 from .builtin.model import FaceModel
 from .errors import InputError
 from .faces.sight import scale_landmarks
-from .images import crop_faces, crop_landmarks, ownership_weights
+from .images import crop_faces, crop_landmarks, share_mask
 from .masks import draw_masks
 from .protocols import FaceRecognizer, PerceptualNetwork, Progress
 from .rng import face_seeds
@@ -184,8 +184,8 @@ def _cloak(
 
 def _scene(originals: Tensor, crops: FaceCrops, mask: Tensor, seed: int, device: torch.device) -> Scene:
     size = originals.shape[-1]
-    weights = ownership_weights(crops, mask)
-    cuts = [warp(part[None], crop.crop_to_image, (size, size)) for part, crop in zip(weights, crops.items, strict=True)]
+    shares = (share.whole(*mask.shape[-2:])[None] for share in share_mask(crops, mask))
+    cuts = [warp(share, crop.crop_to_image, (size, size)) for share, crop in zip(shares, crops.items, strict=True)]
     landmarks = scale_landmarks(crop_landmarks(crops), crops.size, size)
     seeds = face_seeds(seed, [crop.face.image_index for crop in crops.items])
     return Scene(originals.to(device), torch.cat(cuts).to(device), landmarks.to(device), seeds)

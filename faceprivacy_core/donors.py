@@ -31,6 +31,7 @@ FACE_CENTRE, FACE_RADII = (0.5, 0.57), (0.2, 0.11)
 """Ellipse of skin that colours are matched over: from below the eyes to above the mouth, so that no beard counts; fractions
 of the crop's side."""
 MAX_CONTRAST = 1.3
+DRAWN_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def donor_pictures(model: FaceEncoder, chosen: Tensor, person: Person, settings:
     """Draw the chosen donors as crops (R, 3, S, S) in [0, 1], in the person's colours if asked for."""
     device = next(model.autoencoder.parameters()).device
     with torch.no_grad():
-        pictures = ((model.autoencoder.decode(model.donors.latents[chosen].to(device)) + 1.0) / 2.0).clamp(0.0, 1.0)
+        parts = [model.autoencoder.decode(part.to(device)) for part in model.donors.latents[chosen].split(DRAWN_AT_ONCE)]
+    pictures = ((torch.cat(parts) + 1.0) / 2.0).clamp(0.0, 1.0)
     if not settings.match_colour:
         return pictures
     originals = person.crops.to(device).repeat(len(chosen) // len(person.crops), 1, 1, 1)

@@ -66,6 +66,22 @@ class FormatError(KeyedError):
     )
 
 
+class PictureSizeError(FormatError):
+    """The picture has another size than its keyed payload was made for.
+
+    Args:
+        expected, found: Width and height, pixels.
+    """
+
+    def __init__(self, expected: tuple[int, int], found: tuple[int, int]) -> None:
+        self.text = (
+            f"Expected the picture at the size at which it was encrypted, {expected[0]} x {expected[1]} pixels, got "
+            f"{found[0]} x {found[1]}. It was resized or cropped since, or the payload belongs to another picture. Use the "
+            "untouched file."
+        )
+        super().__init__()
+
+
 class ModelMismatchError(KeyedError):
     """The face needs another model, VAE or prompt than the connected one."""
 
@@ -134,3 +150,16 @@ class InversionPictureError(KeyedError):
 
 class KeyNotFoundError(FacePrivacyError):
     """No key of this name, or one that cannot be used. The message never holds key material."""
+
+
+class KeyUseError(FacePrivacyError):
+    """A key was to be used for what its owner has not allowed. Its one text names no key."""
+
+    text = (
+        "Expected a key that a server may decrypt with, got one that may not: whoever reaches the server or shares a workflow "
+        "could bring the faces back. Decrypt with `faceprivacy decrypt` or `faceprivacy recover`, or allow it: "
+        "`faceprivacy key allow NAME`, or FACEPRIVACY_DECRYPT_IN_SERVER=NAME for a key in the environment."
+    )
+
+    def __init__(self) -> None:
+        super().__init__(self.text)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from .align import FFHQ_TEMPLATE, estimate_similarity, invert_affine, transform_points, warp
 from .errors import InputError, NoFaceError
+from .pixels import without_colours
 from .types import Face, FaceCrop, FaceCrops, Faces, FloatArray
 
 MIN_EYE_MOUTH_PX = 5.0
@@ -15,6 +18,11 @@ MIN_EYE_MOUTH_PX = 5.0
 
 RIM = 0.04
 """Width of the rim of a crop over which its weight falls to 0, as a fraction of its side."""
+
+
+def eye_mouth_distance(face: Face) -> float:
+    """Return the distance between the middle of the eyes and that of the mouth, pixels."""
+    return float(np.linalg.norm(face.landmarks5[3:].mean(axis=0) - face.landmarks5[:2].mean(axis=0)))
 
 
 def place_crop(face: Face, size: int) -> FaceCrop:
@@ -29,12 +37,12 @@ def place_crop(face: Face, size: int) -> FaceCrop:
     """
     if size < 64 or size % 8:
         raise InputError(f"Expected a crop size of at least 64 that is a multiple of 8, got {size}.")
-    eyes, mouth = face.landmarks5[:2].mean(axis=0), face.landmarks5[3:].mean(axis=0)
-    distance = float(np.linalg.norm(mouth - eyes))
+    distance = eye_mouth_distance(face)
     if distance < MIN_EYE_MOUTH_PX:
         raise InputError(
             f"Expected at least {MIN_EYE_MOUTH_PX:.0f} pixels between eyes and mouth, got {distance:.1f} for the face at "
-            f"{_describe_box(face)}. Enlarge the picture, or leave this face out by choosing faces and blur it."
+            f"{describe_box(face)}. Enlarge the picture, or pixelate such faces (--blur-small; in a workflow, choose the "
+            "others and blur this one)."
         )
     template = FFHQ_TEMPLATE * size - 0.5
     crop_to_image = estimate_similarity(template, face.landmarks5)
@@ -90,7 +98,8 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor)
 
     Returns:
         (V * B, 3, H, W). Where the mask is 0 every value is exactly that of `images`.
-        Where faces overlap, each pixel goes to the face it is nearer to.
+        Where faces overlap, each pixel goes to the face it is nearer to. A picture without
+        colour stays without.
 
     Raises:
         InputError: Counts or sizes do not fit, values are not finite, or the mask marks
@@ -105,20 +114,18 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor)
     if results.shape[-1] != results.shape[-2]:
         raise InputError(f"Expected square crops, got {tuple(results.shape[-2:])}.")
     _check_mask_and_values(images, results, mask)
-    weights = ownership_weights(crops, mask)
-    variants = [_paste_variant(images, variant, crops, weights, mask) for variant in results.split(num_faces)]
+    shares = share_mask(crops, mask)
+    variants = [_paste_variant(images, variant, crops, shares) for variant in results.split(num_faces)]
     return torch.cat(variants)
 
 
-def _paste_variant(images: Tensor, results: Tensor, crops: FaceCrops, weights: Tensor, mask: Tensor) -> Tensor:
-    pasted = images.clone()
-    scale = crops.size / results.shape[-1]
-    for crop, result, weight in zip(crops.items, results, weights, strict=True):
-        index = crop.face.image_index
-        image_to_result = _rescale(invert_affine(crop.crop_to_image), 1.0 / scale)
-        layer = warp(result[None], image_to_result, tuple(images.shape[-2:]))[0]
-        blended = pasted[index] + weight * (layer - pasted[index])
-        pasted[index] = torch.where(weight > 0, blended.clamp(0.0, 1.0), pasted[index])
+def _paste_variant(images: Tensor, results: Tensor, crops: FaceCrops, shares: list[Share]) -> Tensor:
+    pasted, without_colour = images.clone(), [_is_grey(image) for image in images]
+    for crop, result, share in zip(crops.items, results, shares, strict=True):
+        layer = _lay(result, crop, share, without_colour[crop.face.image_index])
+        window = share.window_of(pasted[crop.face.image_index])
+        blended = window + share.weights * (layer - window)
+        window.copy_(torch.where(share.weights > 0, blended.clamp(0.0, 1.0), window))
     return pasted
 
 
@@ -135,7 +142,8 @@ def paste_residual(images: Tensor, residuals: Tensor, crops: FaceCrops, mask: Te
 
     Returns:
         (B, 3, H, W) in [0, 1]. Where mask or residual are 0 every value is exactly that of `images`.
-        Where faces overlap, each pixel changes with the face it is nearer to.
+        Where faces overlap, each pixel changes with the face it is nearer to. A picture without
+        colour stays without.
 
     Raises:
         InputError: Counts or sizes do not fit, values are not finite, or the mask marks
@@ -145,56 +153,121 @@ def paste_residual(images: Tensor, residuals: Tensor, crops: FaceCrops, mask: Te
     if residuals.ndim != 4 or len(residuals) != len(crops) or residuals.shape[-1] != residuals.shape[-2]:
         raise InputError(f"Expected {len(crops)} square changes of crops, got a tensor {tuple(residuals.shape)}.")
     _check_mask_and_values(images, residuals, mask)
-    pasted = images.clone()
-    for crop, residual, weight in zip(crops.items, residuals, ownership_weights(crops, mask), strict=True):
-        index = crop.face.image_index
-        image_to_residual = _rescale(invert_affine(crop.crop_to_image), residual.shape[-1] / crop.size)
-        layer = warp(residual[None], image_to_residual, tuple(images.shape[-2:]))[0]
-        pasted[index] = torch.where(weight > 0, (pasted[index] + weight * layer).clamp(0.0, 1.0), pasted[index])
+    pasted, without_colour = images.clone(), [_is_grey(image) for image in images]
+    for crop, residual, share in zip(crops.items, residuals, share_mask(crops, mask), strict=True):
+        layer = _lay(residual, crop, share, without_colour[crop.face.image_index])
+        window = share.window_of(pasted[crop.face.image_index])
+        window.copy_(torch.where(share.weights > 0, (window + share.weights * layer).clamp(0.0, 1.0), window))
     return pasted
 
 
-def ownership_weights(crops: FaceCrops, mask: Tensor) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Share:
+    """A face's part of a mask, in the rectangle of the picture that its crop touches.
+
+    Attributes:
+        rows, columns: The rectangle; may be empty.
+        weights: (1, h, w) in [0, 1], falling to 0 over the rim of the crop.
+    """
+
+    rows: slice
+    columns: slice
+    weights: Tensor
+
+    def window_of(self, images: Tensor) -> Tensor:
+        """Return the rectangle of pictures (..., H, W), a view."""
+        return images[..., self.rows, self.columns]
+
+    def whole(self, height: int, width: int) -> Tensor:
+        """Return the weights at the size of the picture, (1, height, width)."""
+        full = self.weights.new_zeros(1, height, width)
+        full[:, self.rows, self.columns] = self.weights
+        return full
+
+
+def share_mask(crops: FaceCrops, mask: Tensor) -> list[Share]:
     """Share a mask out among the faces: each pixel goes to the face it is nearer to.
+
+    Memory is that of the crops' rectangles, and of two numbers a pixel.
 
     Args:
         crops: Placement of N crops.
         mask: (B, 1, H, W) in [0, 1].
 
     Returns:
-        (N, 1, H, W), falling to 0 over the rim of each crop.
+        One share for each crop.
 
     Raises:
         InputError: More than 2 % of the mask lies outside every crop and would stay unprotected.
     """
-    height, width = mask.shape[-2:]
-    y, x = np.mgrid[0:height, 0:width]
-    distances, covers = [], []
-    for crop in crops.items:
-        inverse = invert_affine(crop.crop_to_image)
-        u, v = ((row[0] * x + row[1] * y + row[2] + 0.5) / crop.size for row in inverse)
-        border = np.minimum(np.minimum(u, 1.0 - u), np.minimum(v, 1.0 - v))
-        covers.append(np.clip(border / RIM, 0.0, 1.0))
-        distances.append(np.where(border > 0, np.hypot(u - 0.5, v - 0.55), np.inf))
-    weights = torch.zeros(len(crops), 1, height, width, dtype=mask.dtype, device=mask.device)
-    images_of = np.array([crop.face.image_index for crop in crops.items])
+    shares: list[Share | None] = [None] * len(crops)
     for index in range(mask.shape[0]):
-        members = np.flatnonzero(images_of == index)
-        covered = torch.zeros(height, width, dtype=mask.dtype, device=mask.device)
-        if len(members):
-            nearest = members[np.argmin(np.stack([distances[m] for m in members]), axis=0)]
-            for member in members:
-                cover = torch.from_numpy(covers[member]).to(mask)
-                covered = torch.maximum(covered, (cover > 0).to(mask))
-                owned = torch.from_numpy(nearest == member).to(mask.device)
-                weights[member, 0] = mask[index, 0] * cover * owned
-        _check_covered(mask[index, 0], covered, index)
-    return weights
+        members = [number for number, crop in enumerate(crops.items) if crop.face.image_index == index]
+        nearest = torch.full(mask.shape[-2:], float("inf"), dtype=torch.float64)
+        owner = torch.full(mask.shape[-2:], -1, dtype=torch.int32)
+        windows = {}
+        for number in members:
+            rows, columns = windows[number] = _window(crops.items[number], *mask.shape[-2:])
+            u, v = _crop_position(crops.items[number], rows, columns)
+            distance = torch.where(_border(u, v) > 0, torch.hypot(u - 0.5, v - 0.55), float("inf"))
+            is_nearer = distance < nearest[rows, columns]
+            nearest[rows, columns] = torch.where(is_nearer, distance, nearest[rows, columns])
+            owner[rows, columns] = torch.where(is_nearer, number, owner[rows, columns])
+        _check_covered(mask[index, 0], (owner >= 0).to(mask), index)
+        for number in members:
+            rows, columns = windows[number]
+            cover = (_border(*_crop_position(crops.items[number], rows, columns)) / RIM).clamp(0.0, 1.0)
+            owned = (owner[rows, columns] == number).to(mask)
+            shares[number] = Share(rows, columns, mask[index, :, rows, columns] * cover.to(mask) * owned)
+    return [share for share in shares if share is not None]
+
+
+def _is_grey(image: Tensor) -> bool:
+    return torch.equal(image[0], image[1]) and torch.equal(image[1], image[2])
+
+
+def _lay(values: Tensor, crop: FaceCrop, share: Share, without_colour: bool) -> Tensor:
+    """Resample a changed crop (3, S, S) into the rectangle of its share, (3, h, w)."""
+    if without_colour:
+        values = without_colours(values)
+    to_values = _rescale(invert_affine(crop.crop_to_image), values.shape[-1] / crop.size)
+    to_values[:, 2] += to_values[:, 0] * share.columns.start + to_values[:, 1] * share.rows.start
+    return warp(values[None], to_values, tuple(share.weights.shape[-2:]))[0]
+
+
+def _window(crop: FaceCrop, height: int, width: int) -> tuple[slice, slice]:
+    """Return the rows and columns of the picture that a crop touches."""
+    edge = crop.size - 0.5
+    spots = transform_points(crop.crop_to_image, np.array([[-0.5, -0.5], [edge, -0.5], [-0.5, edge], [edge, edge]]))
+    low = np.clip(np.floor(spots.min(axis=0)), 0, (width - 1, height - 1)).astype(int)
+    high = np.clip(np.ceil(spots.max(axis=0)) + 1, low + 1, (width, height)).astype(int)
+    return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
+
+
+def _crop_position(crop: FaceCrop, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
+    """Return where the pixels of a rectangle lie in a crop, fractions of its side."""
+    y = torch.arange(rows.start, rows.stop, dtype=torch.float64)[:, None]
+    x = torch.arange(columns.start, columns.stop, dtype=torch.float64)[None, :]
+    u, v = ((row[0] * x + row[1] * y + row[2] + 0.5) / crop.size for row in invert_affine(crop.crop_to_image))
+    return u, v
+
+
+def _border(u: Tensor, v: Tensor) -> Tensor:
+    """Return the distance to the nearest side of the crop, negative outside."""
+    return torch.minimum(torch.minimum(u, 1.0 - u), torch.minimum(v, 1.0 - v))
+
+
+def check_mask(images: Tensor, mask: Tensor) -> None:
+    """Make sure that a mask is of the number and size of its pictures; InputError otherwise."""
+    if mask.shape != (images.shape[0], 1, *images.shape[-2:]):
+        raise InputError(
+            f"Expected a mask for every picture, {len(images)} of {images.shape[-1]} x {images.shape[-2]} pixels, got "
+            f"{len(mask)} of {mask.shape[-1]} x {mask.shape[-2]}. Draw it on the picture, or take that of Face Mask."
+        )
 
 
 def _check_mask_and_values(images: Tensor, values: Tensor, mask: Tensor) -> None:
-    if mask.shape != (images.shape[0], 1, *images.shape[-2:]):
-        raise InputError(f"Expected a mask of shape {(images.shape[0], 1, *images.shape[-2:])}, got {tuple(mask.shape)}.")
+    check_mask(images, mask)
     if not bool(torch.isfinite(values).all()):
         raise InputError("Expected finite crops, got NaN or infinity. Sample in fp32 or lower the guidance strength.")
 
@@ -226,6 +299,7 @@ def _check_same_pictures(images: Tensor, faces: Faces) -> None:
         )
 
 
-def _describe_box(face: Face) -> str:
+def describe_box(face: Face) -> str:
+    """Say where a face is."""
     left, top, right, bottom = (round(value) for value in face.bbox_xyxy)
     return f"x {left} to {right}, y {top} to {bottom} of image {face.image_index}"

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .align import FFHQ_TEMPLATE, estimate_similarity
+from .align import FFHQ_TEMPLATE, estimate_similarity, invert_affine, transform_points
 from .errors import InputError
-from .types import Face, Faces
+from .types import Face, Faces, FloatArray
 
 
 class Region(str, Enum):
@@ -72,16 +72,10 @@ def face_mask(face: Face, height: int, width: int, settings: MaskSettings) -> Te
     Returns:
         (height, width) float32 in [0, 1]; 1 inside, falling to 0 at the outline.
     """
-    image_to_aligned = estimate_similarity(face.landmarks5, FFHQ_TEMPLATE)
-    y, x = np.mgrid[0:height, 0:width]
-    aligned_x, aligned_y = (row[0] * x + row[1] * y + row[2] for row in image_to_aligned)
-    depth = np.full((height, width), -np.inf)
-    for shape in REGION_SHAPES[settings.region]:
-        depth = np.maximum(depth, _depth_inside(shape, aligned_x, aligned_y))
-    depth += settings.grow / 100.0
-    feather = settings.feather / 100.0
-    ramp = np.clip(depth / feather, 0.0, 1.0) if feather > 0 else (depth > 0).astype(np.float64)
-    return torch.from_numpy((ramp * ramp * (3.0 - 2.0 * ramp)).astype(np.float32))
+    mask = torch.zeros(height, width)
+    rows, columns, drawn = _draw(face, height, width, settings)
+    mask[rows, columns] = drawn
+    return mask
 
 
 def draw_masks(faces: Faces, settings: MaskSettings) -> Tensor:
@@ -92,9 +86,38 @@ def draw_masks(faces: Faces, settings: MaskSettings) -> Tensor:
     """
     masks = torch.zeros(faces.num_images, faces.height, faces.width)
     for face in faces.items:
-        drawn = face_mask(face, faces.height, faces.width, settings)
-        masks[face.image_index] = torch.maximum(masks[face.image_index], drawn)
+        rows, columns, drawn = _draw(face, faces.height, faces.width, settings)
+        part = masks[face.image_index, rows, columns]
+        masks[face.image_index, rows, columns] = torch.maximum(part, drawn)
     return masks
+
+
+def _draw(face: Face, height: int, width: int, settings: MaskSettings) -> tuple[slice, slice, Tensor]:
+    """Draw a face's mask in the rectangle it touches."""
+    image_to_aligned = estimate_similarity(face.landmarks5, FFHQ_TEMPLATE)
+    rows, columns = _window(settings, invert_affine(image_to_aligned), height, width)
+    y, x = np.mgrid[rows, columns]
+    aligned_x, aligned_y = (row[0] * x + row[1] * y + row[2] for row in image_to_aligned)
+    depth = np.full(x.shape, -np.inf)
+    for shape in REGION_SHAPES[settings.region]:
+        depth = np.maximum(depth, _depth_inside(shape, aligned_x, aligned_y))
+    depth += settings.grow / 100.0
+    feather = settings.feather / 100.0
+    ramp = np.clip(depth / feather, 0.0, 1.0) if feather > 0 else (depth > 0).astype(np.float64)
+    return rows, columns, torch.from_numpy((ramp * ramp * (3.0 - 2.0 * ramp)).astype(np.float32))
+
+
+def _window(settings: MaskSettings, aligned_to_image: FloatArray, height: int, width: int) -> tuple[slice, slice]:
+    """Return rows and columns of the picture outside which the region's mask is 0; empty ones outside the picture."""
+    corners = []
+    for shape in REGION_SHAPES[settings.region]:
+        reach = max(0.0, 1.0 + settings.grow / 100.0 / min(shape.radius_x, shape.radius_y))
+        across, down = reach * shape.radius_x, reach * shape.radius_y
+        corners += [(shape.x + i * across, shape.y + j * down) for i in (-1, 1) for j in (-1, 1)]
+    spots = transform_points(aligned_to_image, np.array(corners))
+    low = np.clip(np.floor(spots.min(axis=0)) - 1, 0, (width, height)).astype(int)
+    high = np.clip(np.ceil(spots.max(axis=0)) + 2, low, (width, height)).astype(int)
+    return slice(low[1], high[1]), slice(low[0], high[0])
 
 
 def _depth_inside(shape: Ellipse, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -16,3 +16,10 @@ def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
 def to_pixels(image: Tensor) -> NDArray[np.uint8]:
     """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8, rounded."""
     return (image[0] * 255.0).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def without_colours(values: Tensor) -> Tensor:
+    """Take the colour out of values (..., 3, H, W): three equal channels of their brightness (ITU-R BT.601)."""
+    red, green, blue = values.unbind(dim=-3)
+    brightness = 0.299 * red + 0.587 * green + 0.114 * blue
+    return torch.stack([brightness] * 3, dim=-3)

@@ -22,7 +22,7 @@ from .embeddings.scheduled import ScheduledDenoiser
 from .errors import InputError
 from .fingerprints import fingerprint, named_weights
 from .images import crop_faces, paste_faces
-from .inversions.checks import check_levels, check_model
+from .inversions.checks import check_channels, check_levels, check_model
 from .inversions.stored import as_stored
 from .masks import MaskSettings, draw_masks
 from .protocols import Progress
@@ -112,6 +112,7 @@ def recover_crops(
     if inversion.noise is None:
         raise InputError("Expected an inversion with a noise map, got one without. Invert again with the noise map.")
     check_model(inversion.model, model_identity(model))
+    check_channels(inversion.noise, model.denoiser.unet.config.in_channels)
     check_levels(inversion.noise, model.denoiser.schedule, steps)
     side = model.autoencoder.config.downscale * inversion.noise.latent.shape[-1]
     if side != model.resolution or (inversion.crops is not None and inversion.crops.size != side):

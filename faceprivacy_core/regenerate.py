@@ -32,8 +32,6 @@ from .protocols import Progress
 from .rng import face_seeds, seeded_noise
 from .types import FaceCrops, Faces
 
-DECODED_AT_ONCE = 8
-
 MakeEnergy = Callable[[Tensor, Tensor, FaceCrops], ImageEnergy]
 """Receives the original crops (N, 3, S, S) and the mask (N, 1, S, S), both on the model's device,
 and the placement; returns the energy that guides their regeneration."""
@@ -57,6 +55,9 @@ class Told:
 Tell = Callable[[Tensor, FaceCrops, Sequence[int]], Told]
 """Receives the original crops (N, 3, S, S) on the model's device, their placement and the seed of each result."""
 
+FACES_AT_A_TIME = 8
+"""Crops that are encoded or decoded together."""
+
 
 @dataclass(frozen=True)
 class RegenerateSettings:
@@ -66,7 +67,7 @@ class RegenerateSettings:
         steps: Steps over the whole noise schedule; `noise` decides how many are run.
         noise: How far into noise the face is taken, in (0, 1].
         switch: Timestep (of 1000) below which the picture's embedding is dropped.
-        strength: Energy guidance; 0 switches it off.
+        strength: Energy guidance; 0 switches it off, and then its networks are not needed.
         variants: Results per face.
         seed: Every face of an image and every variant gets its own noise from it.
         micro_batch: Faces that are decoded for the gradient at a time; None takes all.
@@ -126,7 +127,7 @@ def regenerate_faces(
         faces: Faces to replace; at least one.
         model: The built-in face model, on any device.
         settings: See `RegenerateSettings`.
-        make_energy: What guides the faces.
+        make_energy: What guides the faces; not called at strength 0.
         progress: Called after every denoising step.
 
     Returns:
@@ -173,7 +174,7 @@ def regenerate_crops(
     device = next(model.autoencoder.parameters()).device
     originals, mask = originals.to(device), mask.to(device)
     with torch.no_grad():
-        latent = model.autoencoder.encode(originals * 2.0 - 1.0)
+        latent = in_parts(model.autoencoder.encode, originals * 2.0 - 1.0)
     seeds = face_seeds(settings.seed, [crop.face.image_index for crop in crops.items], settings.variants)
     told = (tell or tell_the_person(model, latent, settings.switch))(originals, crops, seeds)
     latent, start = (z.repeat(len(seeds) // len(z), 1, 1, 1) for z in (latent, told.start))
@@ -187,14 +188,16 @@ def regenerate_crops(
     def decode(z: Tensor) -> Tensor:
         return ((model.autoencoder.decode(z) + 1.0) / 2.0).clamp(0.0, 1.0)
 
-    energy = make_energy(originals, mask, crops)
-    guidance = EnergyGuidance(energy, decode, schedule, settings.strength, micro_batch=settings.micro_batch)
+    guidance = None
+    if settings.strength > 0.0:
+        energy = make_energy(originals, mask, crops)
+        guidance = EnergyGuidance(energy, decode, schedule, settings.strength, micro_batch=settings.micro_batch)
     with torch.no_grad():
         x = sample_euler(
             denoiser, background.restore(start + sigmas[0] * noise, float(sigmas[0])), sigmas, None,
             edit_denoised=guidance, background=background, progress=progress,
         )  # fmt: skip
-        return torch.cat([decode(part) for part in x.split(DECODED_AT_ONCE)]).cpu(), tuple(guidance.history)
+        return in_parts(decode, x).cpu(), () if guidance is None else tuple(guidance.history)
 
 
 def tell_the_person(model: FaceModel, latent: Tensor, switch: float) -> Tell:
@@ -213,6 +216,11 @@ def tell_the_person(model: FaceModel, latent: Tensor, switch: float) -> Tell:
         return Told(inversion, image_then_empty(switch), latent)
 
     return tell
+
+
+def in_parts(network: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """Run a network over a batch, a few members at a time: memory does not grow with the number of faces."""
+    return torch.cat([network(part) for part in values.split(FACES_AT_A_TIME)])
 
 
 def regeneration_mask(mask: Tensor) -> Tensor:

@@ -6,14 +6,13 @@ Nothing here downloads. `faceprivacy models get` (see `commands.models`) fetches
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ModelFileError
+from .model_folders import fetch_command, model_folders
 
-MODELS_DIR_VARIABLE = "FACEPRIVACY_MODELS"
 SOURCE_SHA256_KEY = "source_sha256"
 """Metadata key of converted safetensors files: the sha256 of the file they were made from."""
 
@@ -228,14 +227,6 @@ def entry(key: str) -> WeightsFile:
     raise ModelFileError(f"Expected the name of a model file ({known}), got {key!r}.")
 
 
-def default_models_dir() -> Path:
-    """Return the folder `faceprivacy models get` writes to and every search ends with."""
-    chosen = os.environ.get(MODELS_DIR_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    return Path(__file__).resolve().parent.parent / "models" / "faceprivacy"
-
-
 def find(key: str, search_dirs: Iterable[Path] = ()) -> Path:
     """Find a model file and make sure that its bytes are the expected ones.
 
@@ -243,13 +234,13 @@ def find(key: str, search_dirs: Iterable[Path] = ()) -> Path:
 
     Args:
         key: Key in the table.
-        search_dirs: Folders to search first, in order; the default folder comes last.
+        search_dirs: Folders to search first, in order; those of `model_folders` come last.
 
     Raises:
         ModelFileError: The key is unknown, or no folder holds the file with this checksum.
     """
     file = entry(key)
-    folders = list(dict.fromkeys([*map(Path, search_dirs), default_models_dir()]))
+    folders = list(dict.fromkeys([*map(Path, search_dirs), *model_folders()]))
     spoiled: list[tuple[Path, str]] = []
     for folder in folders:
         path = folder / file.file_name
@@ -279,11 +270,15 @@ def _describe_missing(file: WeightsFile, folders: Sequence[Path], spoiled: Seque
         path, digest = spoiled[0]
         return (
             f"Expected {path} with sha256 {file.sha256[:12]}..., got {digest[:12]}.... "
-            "The file is damaged or another one. "
-            f"Delete it and run: faceprivacy models get {file.key}"
+            f"The file is damaged or another one. Delete it and {_advice(file, path.parent)}"
         )
     searched = ", ".join(str(folder) for folder in folders)
     return (
         f"Expected the model file {file.file_name} ({file.purpose}), found none in {searched}. "
-        f"Run: faceprivacy models get {file.key}"
+        f"To fetch it, {_advice(file, folders[0])}"
     )
+
+
+def _advice(file: WeightsFile, folder: Path) -> str:
+    command = fetch_command([file.key], folder)
+    return f"run in a terminal (the same as 'faceprivacy models get {file.key}'): {command}"

@@ -1,10 +1,15 @@
 """ComfyUI nodes: convert in, call the core once, convert out."""
 
+from pathlib import Path
+
+import folder_paths
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
 from ._host import register_models_folder
+from ._samples import provide_samples
 from .adversarial import AdversarialLatent
+from .anonymize_faces import AnonymizeFaces
 from .builtin import LoadBuiltinFaceModel
 from .crops import FaceCrop, FacePaste
 from .donors import DonorFace
@@ -15,6 +20,7 @@ from .inversion import MsiInversion
 from .inversion_files import LoadInversion, SaveInversion
 from .keyed import KeyedDecrypt, KeyedEncrypt, LoadPrivacyKey
 from .keyed_files import LoadKeyedImage, SaveKeyedImage
+from .saving import SaveCleanImage
 from .schedule import EmbeddingSchedule
 
 NODES: list[type[io.ComfyNode]] = [
@@ -35,6 +41,8 @@ NODES: list[type[io.ComfyNode]] = [
     LoadKeyedImage,
     SaveInversion,
     LoadInversion,
+    AnonymizeFaces,
+    SaveCleanImage,
     DonorFace,
 ]
 
@@ -45,6 +53,7 @@ class FacePrivacyExtension(ComfyExtension):
     @override
     async def on_load(self) -> None:
         register_models_folder()
+        provide_samples(Path(folder_paths.get_input_directory()))
 
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

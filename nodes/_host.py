@@ -20,10 +20,9 @@ from torch import Tensor, nn
 
 from ..faceprivacy_core.diffusion.schedules import NoiseSchedule
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
+from ..faceprivacy_core.model_folders import FOLDER_NAME as MODELS_FOLDER
+from ..faceprivacy_core.model_folders import model_folders
 from ..faceprivacy_core.protocols import FaceDetector, FaceRecognizer
-from ..faceprivacy_core.weights import default_models_dir
-
-MODELS_FOLDER = "faceprivacy"
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,8 @@ logger = logging.getLogger(__name__)
 def register_models_folder() -> None:
     """Tell the host where this pack's model files live (its own folder comes first)."""
     folder_paths.add_model_folder_path(MODELS_FOLDER, str(Path(folder_paths.models_dir) / MODELS_FOLDER))
-    folder_paths.add_model_folder_path(MODELS_FOLDER, str(default_models_dir()))
+    for folder in model_folders():
+        folder_paths.add_model_folder_path(MODELS_FOLDER, str(folder))
 
 
 def model_dirs() -> list[Path]:
@@ -160,6 +160,12 @@ def input_file(name: str) -> Path:
     """
     is_there = folder_paths.exists_annotated_filepath(name)  # False also for what lies outside
     if not is_there or not Path(folder_paths.get_annotated_filepath(name)).is_file():
+        plain = name.removesuffix(" [output]")
+        if plain != name:
+            raise InputError(
+                f"Expected the name of a file in the output folder, found no {plain!r} there. Run the workflow that writes it "
+                "first (encrypt before decrypt, hide_identity before recover), or upload a file of yours."
+            )
         raise InputError(f"Expected the name of a file in the input folder, found no {name!r} there. Upload it first.")
     return Path(folder_paths.get_annotated_filepath(name))
 

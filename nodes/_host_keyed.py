@@ -18,6 +18,7 @@ from ..faceprivacy_core.diffusion.schedules import ddim_sigmas
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
 from ..faceprivacy_core.fingerprints import fingerprint
 from ..faceprivacy_core.keyed.models import Job
+from ..faceprivacy_core.keyed.regions import CELL_SIDES
 from . import _host
 from ._host_fingerprints import (
     flatten,
@@ -27,8 +28,6 @@ from ._host_fingerprints import (
     vae_fingerprint,
     vae_tensors,
 )
-
-VAE_FACTOR = 8
 
 
 @contextlib.contextmanager
@@ -73,11 +72,12 @@ class HostKeyedModel:
         self.crop_size = crop_size
         self.device = model.load_device
         self._schedule = _host.noise_schedule(model)
-        if vae.downscale_ratio != VAE_FACTOR:
+        if vae.downscale_ratio not in CELL_SIDES:
             raise UnsupportedModelError(
-                f"Expected a VAE that makes pictures {VAE_FACTOR} times smaller, got one with {vae.downscale_ratio}. "
+                f"Expected a VAE that makes pictures 16 or 8 times smaller, got one with {vae.downscale_ratio}. "
                 "Connect the VAE that belongs to the model."
             )
+        self.factor = vae.downscale_ratio
         if reversible:
             _check_repeatable(model)
             if model.model.get_dtype_inference() != torch.float32:

@@ -14,6 +14,7 @@ from comfy_api.latest import io
 
 from ..faceprivacy_core.builtin.autoencoder import FaceAutoencoder
 from ..faceprivacy_core.builtin.model import FaceModelFile, build_autoencoder, build_encoder, read_face_model_file
+from ._host_crop_size import CropSizeWarning
 from ._types import EncoderType
 
 
@@ -83,6 +84,8 @@ def host_model(file: FaceModelFile) -> comfy.model_patcher.ModelPatcher:
     offload_device = comfy.model_management.unet_offload_device()
     patcher = comfy.model_patcher.ModelPatcher(model, load_device=load_device, offload_device=offload_device)
     model.load_model_weights(state, "")
+    warning = CropSizeWarning(file.config["unet"]["sample_size"], file.config["resolution"])
+    model.diffusion_model.register_forward_pre_hook(warning)
     return patcher
 
 

@@ -6,11 +6,16 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..faceprivacy_core.errors import InputError
-from ..faceprivacy_core.images import crop_faces, cut, paste_faces
+from ..faceprivacy_core.images import check_mask, crop_faces, cut, paste_faces
 from ..faceprivacy_core.regenerate import regeneration_mask
 from ..faceprivacy_core.types import FaceCrops, Faces
 from . import _convert
 from ._types import CropsType, FacesType
+
+NO_CROP = (
+    "Expected the crops of faces, but no face was found or chosen, so Face Crop has none. Put what changes the crops between "
+    "Face Crop and Face Paste, choose other faces in Face Mask, or set its 'on_no_face' to error."
+)
 
 
 class FaceCrop(io.ComfyNode):
@@ -47,11 +52,13 @@ class FaceCrop(io.ComfyNode):
     @classmethod
     def execute(cls, image: io.Image.Type, faces: Faces, mask: io.Mask.Type, size: int) -> io.NodeOutput:
         if len(faces) == 0:
-            # Face Mask was told to let pictures without a face pass: nothing to sample.
-            nothing = ExecutionBlocker(None)
+            # Face Mask was told to let pictures without a face pass: nothing to sample. Face Paste asks for its
+            # changed crops only where there is a face, so what lies between them is not run and nobody sees this text.
+            nothing = ExecutionBlocker(NO_CROP)
             return io.NodeOutput(nothing, nothing, FaceCrops((), faces, size=size))
         images = _convert.image_to_core(image)
         masks = _convert.mask_to_core(mask, len(images))
+        check_mask(images, masks)
         cut_images, crops = crop_faces(images, faces, size)
         cut_masks = regeneration_mask(cut(masks, crops))
         return io.NodeOutput(_convert.core_to_image(cut_images), _convert.core_to_mask(cut_masks), crops)

@@ -39,6 +39,11 @@ class PrivacyReport(io.ComfyNode):
                 RecognizersType.Input("held_out", tooltip="Recognisers the method did not use: the ones to believe."),
                 io.Mask.Input("mask", optional=True, tooltip="Where pictures were changed; found by comparison if open."),
                 RecognizersType.Input("seen", optional=True, tooltip="Recognisers the method used, marked as seen."),
+                io.Image.Input(
+                    "other", optional=True,
+                    tooltip="Another photo of the person, one for all pictures or one for each; its largest face is compared "
+                    "with both pictures. The figure to trust for hidden, recovered and decrypted faces.",
+                ),
             ],
             outputs=[
                 io.String.Output("json", tooltip="The report, one entry per picture."),
@@ -50,11 +55,14 @@ class PrivacyReport(io.ComfyNode):
     @classmethod
     def execute(
         cls, original: io.Image.Type, protected: io.Image.Type, faces: Faces, held_out: tuple[FaceRecognizer, ...],
-        mask: io.Mask.Type | None = None, seen: tuple[FaceRecognizer, ...] = (),
+        mask: io.Mask.Type | None = None, seen: tuple[FaceRecognizer, ...] = (), other: io.Image.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         before, after = _convert.image_to_core(original), _convert.image_to_core(protected)
         if len(after) % len(before):
             raise InputError(f"Expected a multiple of {len(before)} protected pictures, got {len(after)}.")
+        others = None if other is None else _convert.image_to_core(other)
+        if others is not None and len(others) not in (1, len(before)):
+            raise InputError(f"Expected one other photo, or one for each of {len(before)} pictures, got {len(others)}.")
         masks = None if mask is None else _convert.mask_to_core(mask, len(before))
         detector, perceptual = load_detector(_host.model_dirs()), load_perceptual(_host.model_dirs())
         progress = _host.HostProgress(len(after))
@@ -66,6 +74,7 @@ class PrivacyReport(io.ComfyNode):
                 *pair, detector, (*seen, *held_out), seen={recognizer.name for recognizer in seen},
                 mask=None if masks is None else masks[index, 0].numpy(), perceptual=perceptual,
                 faces=faces.of_image(index),
+                other=None if others is None else _convert.image_to_uint8(others[index % len(others)]),
             )  # fmt: skip
             reports.append(report.to_json_dict())
             pictures.append(draw_report(report, *pair))

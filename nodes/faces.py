@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
-import cv2
-import numpy as np
 from comfy_api.latest import io, ui
-from numpy.typing import NDArray
 
-from ..faceprivacy_core.errors import InputError, NoFaceError
 from ..faceprivacy_core.faces.detect import MIN_CONFIDENCE, load_detector
 from ..faceprivacy_core.faces.preview import draw_numbers
 from ..faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, RECOGNIZER_NAMES, load_ensemble
@@ -17,19 +11,12 @@ from ..faceprivacy_core.faces.select import Order, Selection, Which, detect_face
 from ..faceprivacy_core.masks import MaskSettings, Region, draw_masks
 from ..faceprivacy_core.protocols import FaceRecognizer
 from . import _convert, _host
+from ._no_face import NoFacePolicy, apply_policy
 from ._types import FacesType, RecognizersType
 
 ENSEMBLES = {"surrogates": DEFAULT_SURROGATES, "held out": DEFAULT_HELD_OUT}
 INSIGHTFACE = "insightface (non-commercial)"
 DETECTORS = ["yunet", INSIGHTFACE]
-
-
-class NoFacePolicy(str, Enum):
-    """What happens to a picture without a chosen face."""
-
-    ERROR = "error"
-    PASS = "pass"  # noqa: S105 (a policy, not a password)
-    BLUR = "blur"
 
 
 class LoadFaceRecognizers(io.ComfyNode):
@@ -138,24 +125,8 @@ class FaceMask(io.ComfyNode):
             else load_detector(_host.model_dirs(), min_confidence=confidence)
         )
         faces = detect_faces(pictures, finder, selection, recognizers=recognizers, references=references)
-        empty = [index for index in range(len(pictures)) if not faces.of_image(index)]
-        if empty and on_no_face == NoFacePolicy.ERROR:
-            raise NoFaceError(
-                f"Expected a face in every picture, found none{' that was chosen' if which != Which.ALL else ''} in "
-                f"picture {empty[0]}. Lower 'confidence', choose other faces, or set 'on_no_face' to blur or pass."
-            )
-        if on_no_face == NoFacePolicy.BLUR:
-            for index in empty:
-                images[index] = _convert.uint8_to_image(blur_whole(pictures[index]))
+        apply_policy(images, pictures, faces, on_no_face, is_choice=which != Which.ALL)
         mask = draw_masks(faces, MaskSettings(Region(region), grow, feather))
         shown = [draw_numbers(picture, faces.of_image(i), mask[i].numpy()) for i, picture in enumerate(pictures)]
         preview = _convert.core_to_image(_convert.stack_uint8(shown))
         return io.NodeOutput(_convert.core_to_image(images), mask, faces, preview, ui=ui.PreviewImage(preview))
-
-
-def blur_whole(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Blur a whole picture beyond recognition: sigma is 1/24 of its longer side."""
-    if min(picture.shape[:2]) < 2:
-        raise InputError(f"Expected a picture of at least 2 x 2 pixels, got {picture.shape[1]} x {picture.shape[0]}.")
-    sigma = max(picture.shape[:2]) / 24.0
-    return cv2.GaussianBlur(picture, (0, 0), sigma)

@@ -13,7 +13,7 @@ from comfy_api.latest import io, ui
 from ..faceprivacy_core.builtin.model import build_token_head, read_face_model_file
 from ..faceprivacy_core.embeddings.inversion import FaceInversion
 from ..faceprivacy_core.errors import InputError
-from ..faceprivacy_core.inversions.checks import check_levels, check_model
+from ..faceprivacy_core.inversions.checks import check_channels, check_levels, check_model
 from ..faceprivacy_core.inversions.files import SUFFIX, read_inversion_file, write_inversion_file
 from ..faceprivacy_core.inversions.stored import MakeConditions, StoredInversion, conditions_of_tokens
 from ..faceprivacy_core.keyed.keys import PrivacyKey
@@ -135,8 +135,11 @@ class LoadInversion(io.ComfyNode):
         cls, file: str, region: str, grow: float, feather: float, model: io.Model.Type, vae: io.Vae.Type,
         clip: comfy.sd.CLIP | None = None, key: PrivacyKey | None = None,
     ) -> io.NodeOutput:  # fmt: skip
+        if key is not None:
+            key.check_server_use()
         stored = read_inversion_file(_host.input_file(file), key)
         check_model(stored.model, model_identity(model, vae, clip))
+        check_channels(stored.noise, model.get_model_object("latent_format").latent_channels)
         check_levels(stored.noise, _host.noise_schedule(model))
         inversion = stored.with_conditions(make_conditions(stored, model, vae, clip))
         levels = torch.tensor(stored.noise.sigmas)

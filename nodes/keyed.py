@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from ..faceprivacy_core.keyed.checks import CoverCheck
 from ..faceprivacy_core.keyed.decrypt import decrypt_faces
 from ..faceprivacy_core.keyed.encrypt import DEFAULT_CROP_SIZE, NOISE_MODES, EncryptSettings, FaceReport, encrypt_faces
 from ..faceprivacy_core.keyed.header import RecoveryMode
-from ..faceprivacy_core.keyed.keys import PrivacyKey, check_name, load_key
+from ..faceprivacy_core.keyed.keys import PrivacyKey, check_name, create_key, has_key, load_key
 from ..faceprivacy_core.keyed.picture import KeyedPicture, Picture
 from ..faceprivacy_core.protocols import FaceRecognizer, Progress
 from ..faceprivacy_core.types import Faces
@@ -25,6 +26,8 @@ from ._host_keyed import HostKeyedModel, exact_computation
 from ._types import FacesType, KeyedType, KeyType, RecognizersType
 
 CATEGORY = "face privacy/keyed"
+
+logger = logging.getLogger(__name__)
 MODES = [RecoveryMode.LATENT.value, RecoveryMode.EXACT.value, RecoveryMode.IMAGE.value, RecoveryMode.SIGNFLIP.value]
 
 
@@ -49,22 +52,29 @@ class LoadPrivacyKey(io.ComfyNode):
                     tooltip="NAME of a key. Never a key or a passphrase: what stands here is saved with every workflow. "
                     "'faceprivacy key new NAME' makes a key on this machine.",
                 ),
+                io.Boolean.Input(
+                    "create", default=False, optional=True,
+                    tooltip="When there is no key of this name: make a new random one, as 'faceprivacy key new NAME' does. "
+                    "Leave it off for decrypting. Keep a copy of the key file: without it no face comes back.",
+                ),
             ],
             outputs=[KeyType.Output("key", tooltip="For Keyed Encrypt and Keyed Decrypt.")],
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None) -> bool | str:
+    def validate_inputs(cls, name: str | None = None, create: bool | None = None) -> bool | str:
         # What is no name may be a passphrase: refused here, it stays out of history and log.
         return True if name is None else problem_of(check_name, name) or True
 
     @classmethod
-    def fingerprint_inputs(cls, name: str | None = None) -> float:
+    def fingerprint_inputs(cls, name: str | None = None, create: bool | None = None) -> float:
         # A new NaN each time: the file behind a name may have changed, and every run needs fresh nonces.
         return float("nan")
 
     @classmethod
-    def execute(cls, name: str) -> io.NodeOutput:
+    def execute(cls, name: str, create: bool = False) -> io.NodeOutput:
+        if create and not has_key(name):
+            logger.warning("A new key was made: %s. Keep a copy of this file in a safe place.", create_key(name))
         return io.NodeOutput(load_key(name))
 
 
@@ -82,7 +92,7 @@ class KeyedEncrypt(io.ComfyNode):
             category=CATEGORY,
             description="Draws another face over every chosen one and seals the original with a key, face by face. Only "
             "that key brings it back. Save the result with Save Keyed Image; other savers drop what was sealed.",
-            search_aliases=["reversible", "encrypt face", "pseudonymise", "pseudonymize", "hide face"],
+            search_aliases=["reversible", "encrypt face", "pseudonymise", "pseudonymize"],
             inputs=[
                 io.Image.Input("image", tooltip="The pictures that went into Face Mask."),
                 FacesType.Input("faces", tooltip="The faces to encrypt, from Face Mask."),
@@ -116,7 +126,8 @@ class KeyedEncrypt(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "decoy", default=False, advanced=True,
-                    tooltip="Modes image and signflip: a wrong key gives yet another face instead of an error.",
+                    tooltip="Modes image and signflip: a wrong key gives yet another face instead of an error. Nothing is "
+                    "signed then, and who tries many keys can tell the right one.",
                 ),
                 io.Boolean.Input(
                     "verify", default=True, advanced=True,
@@ -204,7 +215,10 @@ class KeyedDecrypt(io.ComfyNode):
             search_aliases=["reversible", "decrypt face", "recover face", "restore original"],
             inputs=[
                 KeyedType.Input("keyed", tooltip="From Load Keyed Image or Keyed Encrypt."),
-                KeyType.Input("key", tooltip="From Privacy Key: the key of the faces to open."),
+                KeyType.Input(
+                    "key", tooltip="From Privacy Key: the key of the faces to open, of which its owner said that a server may "
+                    "decrypt with it.",
+                ),
                 io.String.Input(
                     "numbers", default="",
                     tooltip="Numbers of the faces to open, separated by commas, from 0; each must open. Empty: all that the "
@@ -233,6 +247,7 @@ class KeyedDecrypt(io.ComfyNode):
         cls, keyed: tuple[KeyedPicture, ...], key: PrivacyKey, numbers: str, model: io.Model.Type | None = None,
         vae: io.Vae.Type | None = None, positive: list | None = None, onto: io.Image.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
+        key.check_server_use()
         if not any(picture.faces for picture in keyed):
             raise FormatError
         which = parse_numbers(numbers) if numbers.strip() else None

@@ -14,7 +14,7 @@ import pytest
 from devtools.paths import HOST_TREE, ROOT
 
 TESTS = Path(__file__).parent
-FOLDER_MARKERS = {"host": ["host"], "workflows": ["host"], "browser": ["host", "browser"]}
+FOLDER_MARKERS = {"host": ["host"], "workflows": ["host"], "browser": ["host", "browser"], "install": ["host"]}
 LOCAL_ADDRESSES = {"127.0.0.1", "::1", "localhost", "0.0.0.0"}  # noqa: S104 - only compared
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..keyed.container import MAGIC
+from ..keyed.container import MAGICS
 from .blocks import audit_payload
 from .findings import Report
 from .notes import Notes
@@ -62,7 +62,7 @@ def audit_file(path: Path, secrets: Secrets) -> Report:
 
 
 def _audit_content(data: bytes, suffix: str, notes: Notes) -> None:
-    if data.startswith(MAGIC):
+    if data.startswith(tuple(MAGICS.values())):
         audit_payload(data, "file", notes)
     elif data.startswith(PNG_START):
         with notes.reading("chunks"):

@@ -15,6 +15,7 @@ from .notes import Notes
 from .text import MAX_TEXT_BYTES, audit_text, capped, decoded
 
 EXTENDED_XMP, EXTENDED_XMP_HEAD = b"http://ns.adobe.com/xmp/extension/\0", 75
+EXIF_START = b"Exif\0\0"
 POINTERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop)
 PLAIN_EXIF = re.compile(r"ExifVersion|FlashPixVersion|ColorSpace|ComponentsConfiguration|CompressedBitsPerPixel|ExifImage\w+")
 IPTC = (

@@ -9,9 +9,12 @@ from typing import Any
 from PIL import IptcImagePlugin
 
 from .blocks import audit_trailing
-from .metadata import audit_exif, audit_iptc, audit_xmp, find_xmp, load_exif
+from .containers import audit_gif, audit_webp
+from .icc import audit_icc
+from .metadata import EXIF_START, audit_exif, audit_iptc, audit_xmp, find_xmp, load_exif
 from .notes import Notes
 from .text import audit_free_text, decoded
+from .tiff import audit_tiff_bytes
 
 JPEG_SEGMENTS = {
     "APP0": (b"JFIF\0",),
@@ -24,6 +27,7 @@ JPEG_SEGMENTS = {
 """Segments that are looked into, or cannot tell anything about a person."""
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 """A marker with a length, or the end; between pixels, 0xff is followed by one of the excepted bytes."""
+BLOCKS = {"WEBP": audit_webp, "GIF": audit_gif}
 PHOTOSHOP_THUMBNAILS = (0x0409, 0x040C)
 
 
@@ -58,6 +62,16 @@ def audit_picture(picture: Any, data: bytes, stream: WatchedBytes, notes: Notes)
             audit_exif(picture.getexif(), notes, has_thumbnail_ifd=False)
             if page and picture.tag_v2.get(254, 0) & 1:
                 notes.add("embedded", "TIFF", "a smaller copy")
+    block = data if is_tiff else picture.info.get("exif", b"").removeprefix(EXIF_START)
+    if block:
+        with notes.reading("EXIF" if not is_tiff else "directories"):
+            audit_tiff_bytes(block, "TIFF" if is_tiff else "EXIF", notes)
+    if picture.info.get("icc_profile"):
+        with notes.reading("colour profile"):
+            audit_icc(picture.info["icc_profile"], notes)
+    if picture.format in BLOCKS:
+        with notes.reading("blocks"):
+            BLOCKS[picture.format](data, notes)
     if is_tiff:
         picture.seek(0)
     with notes.reading("IPTC"):

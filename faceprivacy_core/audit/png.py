@@ -9,33 +9,42 @@ from PIL import PngImagePlugin
 
 from ..keyed.files import CHUNK
 from .blocks import audit_payload, audit_trailing
-from .metadata import audit_exif, audit_xmp, load_exif
+from .containers import audit_pixel_data
+from .icc import audit_icc
+from .metadata import EXIF_START, audit_exif, audit_xmp, load_exif
 from .names import is_secret_name, kind_of
 from .notes import Notes
 from .text import audit_free_text
+from .tiff import audit_tiff_bytes
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 PLAIN_CHUNKS = frozenset(
-    b"IHDR PLTE IDAT IEND tRNS cHRM gAMA sBIT sRGB cICP mDCV cLLI bKGD hIST pHYs sPLT oFFs sCAL acTL fcTL fdAT iDOT".split()
+    b"IHDR PLTE IDAT IEND tRNS cHRM gAMA sBIT sRGB cICP mDCV cLLI bKGD hIST pHYs oFFs sCAL acTL fcTL fdAT iDOT".split()
 )
 
 
 def audit_png(data: bytes, notes: Notes) -> None:
     """Audit the chunks of a PNG, which Pillow would stop reading at the pixels."""
     stream = PngImagePlugin.PngStream(io.BytesIO(data))
-    position, kind = len(PNG_START), b""
+    position, kind, header = len(PNG_START), b"", b""
+    idat: list[bytes] = []
     while kind != b"IEND":
         stream.fp.seek(position)
         kind, start, length = stream.read()
         if (position == len(PNG_START)) != (kind == b"IHDR") or start + length + 4 > len(data):
             raise SyntaxError("The PNG is damaged or cut off.")
-        if kind not in PLAIN_CHUNKS:
+        if kind in (b"IHDR", b"IDAT"):
+            header = data[start : start + length] if kind == b"IHDR" else header
+            idat += [data[start : start + length]] if kind == b"IDAT" else []
+        elif kind not in PLAIN_CHUNKS:
             with notes.reading(f"chunk {kind.decode('latin-1')}"):
                 _audit_chunk(stream, kind, data[start : start + length], notes)
         elif kind == b"acTL":
             notes.add("frames", "chunk acTL")
         position = start + length + 4
+    with notes.reading("pixels"):
+        audit_pixel_data(header, idat, notes)
     audit_trailing(data[position:], notes)
 
 
@@ -50,9 +59,10 @@ def _audit_chunk(stream: Any, kind: bytes, chunk: bytes, notes: Notes) -> None:
             raise ValueError("The text cannot be unpacked.")
     elif kind == b"iCCP":
         stream.call(kind, stream.fp.tell(), len(chunk))
-        notes.add_names(notes.secrets.names_in(stream.im_info["icc_profile"]), "colour profile")
+        audit_icc(stream.im_info["icc_profile"], notes)
     elif kind == b"eXIf":
         audit_exif(load_exif(chunk), notes)
+        audit_tiff_bytes(chunk.removeprefix(EXIF_START), "EXIF", notes)
     elif kind == CHUNK:
         audit_payload(chunk, "chunk fpRv", notes)
     elif kind == b"tIME":

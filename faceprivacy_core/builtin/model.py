@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -145,6 +144,8 @@ def load_face_model(path: Path = DEFAULT_FILE) -> FaceModel:
     Raises:
         ModelFileError: See `read_face_model_file`; also when weights and header disagree.
     """
+    from diffusers import UNet2DConditionModel  # seconds to load, and the host's nodes and many commands need it not
+
     file = read_face_model_file(path)
     encoder = build_encoder(file)
     with torch.inference_mode(False):

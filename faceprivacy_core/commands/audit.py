@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from .console import say
 
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     status = 2 if audit.has_problem else int(any(count for level, count in levels.items() if level != NOTE))
     if options.json:
         document = {"files": files, "problems": audit.problems, "not_looked_at": audit.passed_over, "status": status}
-        _print(json.dumps(document, indent=1))
+        say(json.dumps(document, indent=1))
     found = ", ".join(f"{levels[level]} {level}" for level in ("secret", "personal", "note"))
     audit.line(f"{audit.count} files: {found}. {audit.passed_over} other files were not looked at.")
     return status
@@ -92,14 +92,14 @@ class _Audit:
 
     def line(self, text: str) -> None:
         if self.show_lines:
-            _print(text)
+            say(text)
 
     def problem(self, text: str, *, is_listed: bool = True) -> None:
         self.has_problem = True
         if is_listed:
             self.problems.append(text)
         if self.show_lines:
-            _print(text, sys.stderr)
+            say(text, sys.stderr)
 
     def shown(self, path: Path) -> str:
         """Return a path as it can be shown: without control characters, and without a key that is used as a name."""
@@ -128,10 +128,10 @@ class _Audit:
 
     def _known_values(self) -> Iterator[tuple[str, str]]:
         """Yield the keys of the environment and of the folder of keys, each under a name that may be shown."""
-        from ..keyed import keys  # the cryptography library is loaded only by a command that needs it
+        from ..keyed import key_names, keys  # the cryptography library is loaded only by a command that needs it
 
         for variable, value in sorted(os.environ.items()):
-            if variable.startswith(keys.VARIABLE_PREFIX) and variable != keys.FOLDER_VARIABLE:
+            if variable.startswith(key_names.VARIABLE_PREFIX) and variable != keys.FOLDER_VARIABLE:
                 yield f"variable {variable}", value
         folder = keys.key_folder()
         for path in sorted(folder.glob("*" + keys.KEY_SUFFIX)):
@@ -164,9 +164,3 @@ def _is_inside(path: Path, root: Path) -> bool:
         return not path.is_symlink() or path.resolve(strict=True).is_relative_to(root)
     except (OSError, RuntimeError):  # a dead link, or one that leads to itself
         return False
-
-
-def _print(text: str, stream: TextIO | None = None) -> None:
-    """Say a line; what the console cannot show is written as an escape."""
-    coding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
-    say(text.encode(coding, "backslashreplace").decode(coding), stream)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from ..builtin.model import FaceModel, load_face_model
@@ -20,16 +19,22 @@ from ..errors import InputError, NoFaceError
 from ..faces.detect import load_detector
 from ..faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
 from ..faces.select import Selection, detect_faces
+from ..files import NewFile, check_free, write_together
+from ..inversions.files import SUFFIX
 from ..metrics.perceptual import PerceptualDistance, load_perceptual
 from ..metrics.report import compute_report
+from ..picture_files import png_bytes
 from ..pixels import to_pixels, to_tensor
 from ..protocols import FaceDetector, FaceRecognizer, Progress
 from ..recover import invert_faces
+from ..small_faces import KEEP_NONE, SmallFaces
 from ..types import Faces
-from .inversion_options import InversionChoice, write_inversion
-from .pictures import read_picture
+from .console import showable
+from .inversion_options import InversionChoice, inversion_beside
+from .pictures import read_opaque
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+__all__ = ["Method", "Protected", "Tools", "check_device", "load_tools", "protect_file"]
+
 MAX_STEPS_SHOWN = 1000
 
 
@@ -60,36 +65,6 @@ Method = Callable[[torch.Tensor, Faces, Tools, Progress], Protected]
 """Receives a picture (1, 3, H, W) in [0, 1] and its faces, returns it with protected faces."""
 
 
-def list_pictures(inputs: Sequence[Path]) -> list[Path]:
-    """Expand folders to the pictures in them.
-
-    Raises:
-        InputError: A path does not exist, or there is no picture at all.
-    """
-    pictures: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            pictures += sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
-        elif path.is_file():
-            pictures.append(path)
-        else:
-            raise InputError(f"Expected a picture or a folder, found nothing at {path}.")
-    if not pictures:
-        raise InputError(f"Expected at least one picture ({', '.join(SUFFIXES)}), found none in the given folders.")
-    return pictures
-
-
-def check_outputs(pictures: Sequence[Path], out: Path) -> None:
-    """Refuse runs whose results would overwrite each other or the originals."""
-    stems = [path.stem for path in pictures]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise InputError(f"Expected pictures with different names, got several called {twice}. Process them apart.")
-    for path in pictures:
-        if path.resolve() == (out / f"{path.stem}.png").resolve():
-            raise InputError(f"Expected another folder than that of the originals, or {path} would be overwritten.")
-
-
 def load_tools(device: str) -> Tools:
     """Load model, detector and recognisers.
 
@@ -108,59 +83,77 @@ def check_device(device: str) -> None:
     """Make sure that torch can use a device; InputError otherwise."""
     try:
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"Expected a device torch can use, got {device!r} ({error}).") from error
+    except (RuntimeError, AssertionError):  # torch raises either, and lists its back ends in it
+        raise InputError(
+            f"Expected a device torch can use, got {device!r}, which is not here. Use cpu, or cuda or mps where there is one."
+        ) from None
 
 
 def protect_file(
     path: Path,
-    out: Path,
+    target: Path,
     tools: Tools,
     method: Method,
     selection: Selection,
     saving: InversionChoice | None = None,
+    *,
+    small: SmallFaces = KEEP_NONE,
+    replace: bool = False,
 ) -> str:
     """Protect one picture and write it with its report; nothing is written on failure.
 
     Args:
         path: The picture.
-        out: Folder for the results.
+        target: Path of the results without ending.
         tools, method, selection: What to do, and with what.
         saving: How to save what brings the faces back; None does not.
+        small: What becomes of faces that are too small.
+        replace: Replace results that are there already.
 
     Returns:
         What to say of it.
     """
     started = time.perf_counter()
-    original = read_picture(path)
+    results = {ending: target.with_name(target.name + ending) for ending in (SUFFIX, ".json", ".png")}
+    if not replace:
+        check_free(results.values())
+    opened = read_opaque(path)
+    original = opened.pixels
     faces = detect_faces([original], tools.detector, selection)
     if not faces.items:
         raise NoFaceError("Expected at least one face, found none. If there is one, it may be too small or turned away.")
-    with tqdm(total=MAX_STEPS_SHOWN, desc=path.name, leave=False, bar_format="{desc} |{bar}| {percentage:.0f} %") as bar:
+    with tqdm(
+        total=MAX_STEPS_SHOWN, desc=showable(path.name, sys.stderr), leave=False, bar_format="{desc} |{bar}| {percentage:.0f} %"
+    ) as bar:
 
         def progress(step: int, total: int, preview: torch.Tensor | None = None) -> None:
             bar.update(MAX_STEPS_SHOWN * step // total - bar.n)
 
-        images = to_tensor(original)
-        result = method(images, faces, tools, progress)
-    inversion = None if saving is None else invert_faces(images, faces, tools.model, steps=saving.steps)
-    protected = to_pixels(result.images)
+        large, blurred, ready = small.prepare(original, faces)
+        images = to_tensor(ready)
+        mask = blurred.copy()
+        protected = ready
+        if large.items:
+            result = method(images, large, tools, progress)
+            protected, mask = to_pixels(result.images), np.maximum(mask, result.mask[0, 0].numpy())
+    inversion = None
+    if saving is not None and large.items:
+        inversion = invert_faces(images, large, tools.model, steps=saving.steps)
     report = compute_report(
         original, protected, tools.detector, (*tools.seen, *tools.held_out),
-        seen={recognizer.name for recognizer in tools.seen}, mask=result.mask[0, 0].numpy(),
+        seen={recognizer.name for recognizer in tools.seen}, mask=mask,
         perceptual=tools.perceptual, faces=faces.items,
     )  # fmt: skip
     written = report.to_json_dict() | {"picture": path.name, "seconds": round(time.perf_counter() - started, 2)}
+    written["pixelated_faces"] = [index for index, face in enumerate(faces.items) if face not in large.items]
+    files = [
+        NewFile(results[".json"], (json.dumps(written, indent=2) + "\n").encode("ascii")),
+        NewFile(results[".png"], png_bytes(protected, opened.look)),
+    ]
     if inversion is not None and saving is not None:
-        write_inversion(out / path.stem, inversion, saving, protected)
-    write_result(out / path.stem, protected, written)
+        files.insert(0, inversion_beside(results[SUFFIX], inversion, saving, protected))
+    write_together(files, replace=replace)
     return summary_line(written)
-
-
-def write_result(stem: Path, protected: NDArray[np.uint8], report: dict[str, Any]) -> None:
-    """Write STEM.png without metadata and STEM.json."""
-    Image.fromarray(protected).save(stem.with_name(stem.name + ".png"))
-    stem.with_name(stem.name + ".json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def summary_line(report: dict[str, Any]) -> str:

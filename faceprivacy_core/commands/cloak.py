@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     return protect_files(
         args,
+        settings.mask,
         lambda images, faces, tools, progress: cloak_faces(
             images, faces, tools.model, tools.seen, settings, perceptual=tools.perceptual, progress=progress
         ),

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .each_picture import write_each
+from .devices import add_device_option
+from .each_picture import add_run_options, write_each
+from .inputs import make_plan
 from .key_choice import add_key_arguments, chosen_key
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
     add_key_arguments(parser)
     parser.add_argument("--face", type=int, action="append", metavar="N", help="open this face only, from 0; repeatable")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    add_run_options(parser)
+    add_device_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -39,14 +42,13 @@ def run(args: argparse.Namespace) -> int:
         InputError: Paths or the device cannot be used; nothing is written.
         KeyNotFoundError: There is no such key.
     """
-    from .batch import check_device, check_outputs, list_pictures
+    from .batch import check_device
 
-    pictures = list_pictures(args.inputs)
-    check_outputs(pictures, args.out)
+    plan = make_plan(args.inputs, args.out, recursive=args.recursive)
     key = chosen_key(args, confirm=False)
     check_device(args.device)
     load_model = functools.cache(lambda: _load_model(args.device))  # exact faces need none
-    return write_each(pictures, args.out, lambda path: _decrypt_file(path, args, key, load_model))
+    return write_each(plan, args, lambda path, target: _decrypt_file(path, target, args, key, load_model))
 
 
 def _load_model(device: str) -> BuiltinKeyedModel:
@@ -56,19 +58,27 @@ def _load_model(device: str) -> BuiltinKeyedModel:
     return BuiltinKeyedModel(load_face_model().to(device))
 
 
-def _decrypt_file(path: Path, args: argparse.Namespace, key: PrivacyKey, load_model: Callable[[], BuiltinKeyedModel]) -> str:
+def _decrypt_file(
+    path: Path, target: Path, args: argparse.Namespace, key: PrivacyKey, load_model: Callable[[], BuiltinKeyedModel]
+) -> str:
     import numpy as np
-    from PIL import Image
 
+    from ..files import check_free, write_file
     from ..keyed.decrypt import decrypt_faces
-    from ..keyed.files import read_keyed
+    from ..keyed.files import read_keyed_file
     from ..keyed.header import RecoveryMode
     from ..keyed.picture import KeyedPicture
+    from ..picture_files import png_bytes
 
-    stored, container = read_keyed(path)
-    picture = KeyedPicture.from_container(np.ascontiguousarray(stored[..., :3]), container)
+    result = target.with_name(f"{target.name}.png")
+    if not args.force:
+        check_free([result])
+    stored = read_keyed_file(path)
+    picture = KeyedPicture.from_container(np.ascontiguousarray(stored.pixels[..., :3]), stored.container)
     needs_model = any(header.mode is not RecoveryMode.EXACT for header in picture.headers)
-    result = decrypt_faces(picture, key, load_model() if needs_model else None, which=args.face)
-    pixels = np.dstack([result.pixels, stored[..., 3]]) if stored.shape[2] == 4 else result.pixels
-    Image.fromarray(pixels).save(args.out / f"{path.stem}.png")
-    return result.describe(len(picture.faces))
+    opened = decrypt_faces(picture, key, load_model() if needs_model else None, which=args.face)
+    alpha = stored.pixels[..., 3:]
+    write_file(result, png_bytes(np.dstack([opened.pixels, alpha]), stored.look), private=True, replace=args.force)
+    sealed = len(picture.faces) - len(opened.opened)
+    kept = f". Keep {path.name}: its other {sealed} sealed faces are in no other file" if sealed else ""
+    return opened.describe(len(picture.faces)) + kept

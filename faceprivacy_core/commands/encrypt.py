@@ -7,10 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..errors import NoFaceError
-from .each_picture import write_each
+from ..errors import InputError, NoFaceError
+from .devices import add_device_option
+from .dry_run import add_dry_run_option, show_faces
+from .each_picture import add_run_options, write_each
+from .inputs import make_plan
 from .key_choice import add_key_arguments, chosen_key
-from .protecting import REGIONS
+from .protecting import REGIONS, add_small_face_options
 
 GROW = 2.0
 """Percent by which the mask is widened, to reach the hairline."""
@@ -39,10 +42,15 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--unbound", action="store_true", help="let faces come back from a recompressed picture and its sidecar"
     )
-    parser.add_argument("--decoy", action="store_true", help="modes image, signflip: a wrong key shows another face, no error")
+    parser.add_argument(
+        "--decoy", action="store_true", help="modes image, signflip: a wrong key shows another face, no error; signs nothing"
+    )
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is replaced (default: %(default)s)")
     parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    add_small_face_options(parser)
+    add_run_options(parser)
+    add_device_option(parser)
+    add_dry_run_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -58,18 +66,24 @@ def run(args: argparse.Namespace) -> int:
     from ..faces.select import Selection, Which
     from ..keyed.encrypt import EncryptSettings
     from ..keyed.header import RecoveryMode
-    from .batch import check_device, check_outputs, list_pictures
+    from ..masks import MaskSettings, Region
+    from ..small_faces import SmallFaces
+    from .batch import check_device
 
-    pictures = list_pictures(args.inputs)
-    check_outputs(pictures, args.out)
+    plan = make_plan(args.inputs, args.out, recursive=args.recursive)
+    small = SmallFaces(args.min_size, pixelate=args.blur_small)
+    selection = Selection(Which.LARGEST if args.largest else Which.ALL)
+    if args.dry_run:
+        return show_faces(plan, args, selection, small, MaskSettings(Region(args.region), grow=GROW))
     settings = EncryptSettings(
         RecoveryMode(args.mode), steps=args.steps, bind_pixels=not args.unbound, decoy=args.decoy
     )  # fmt: skip
     key = chosen_key(args, confirm=True)
     check_device(args.device)
     tools = _load(args.device)
-    selection = Selection(Which.LARGEST if args.largest else Which.ALL)
-    return write_each(pictures, args.out, lambda path: _encrypt_file(path, args, tools, key, settings, selection))
+    return write_each(
+        plan, args, lambda path, target: _encrypt_file(path, target, args, tools, key, settings, selection, small)
+    )  # fmt: skip
 
 
 def _load(device: str) -> tuple[Any, Any, Any]:
@@ -85,30 +99,48 @@ def _load(device: str) -> tuple[Any, Any, Any]:
     return model, detector, CoverCheck(detector, load_ensemble(DEFAULT_SURROGATES, device=device))
 
 
-def _encrypt_file(path: Path, args: argparse.Namespace, tools: Any, key: Any, settings: Any, selection: Any) -> str:
+def _encrypt_file(
+    path: Path, target: Path, args: argparse.Namespace, tools: Any, key: Any, settings: Any, selection: Any, small: Any
+) -> str:
     import numpy as np
 
     from ..faces.select import detect_faces
+    from ..files import NewFile, check_free, write_together
     from ..keyed.encrypt import encrypt_faces
-    from ..keyed.files import sidecar_path, write_png, write_sidecar
+    from ..keyed.files import SIDECAR_SUFFIX, keyed_png, payloads_in, sidecar_file
     from ..keyed.picture import KeyedPicture
     from ..masks import MaskSettings, Region, draw_masks
-    from .pictures import read_picture_with_alpha
+    from ..picture_files import read_picture_file
 
     started = time.perf_counter()
     model, detector, check = tools
-    pixels, alpha = read_picture_with_alpha(path)
+    result, sidecar = (target.with_name(target.name + ending) for ending in (".png", SIDECAR_SUFFIX))
+    if not args.force:
+        check_free([result, sidecar])
+    opened = read_picture_file(path)
+    if payloads_in(opened.chunks) or path.with_suffix(SIDECAR_SUFFIX).is_file():
+        raise InputError(
+            "Expected a picture without sealed faces, this one carries some, which would be lost: they belong to its pixels as "
+            "they are. Decrypt it first and encrypt all faces at once."
+        )
+    pixels, alpha = opened.pixels, opened.alpha
     faces = detect_faces([pixels], detector, selection)
     if not faces.items:
         raise NoFaceError("Expected at least one face, found none. If there is one, it may be too small or turned away.")
+    large, _, pixels = small.prepare(pixels, faces)
+    blurred = len(faces) - len(large)
+    if not large.items:
+        raise InputError("Expected a face that is large enough to come back, got none. Use another command for this picture.")
+    faces = large
     mask = draw_masks(faces, MaskSettings(Region(args.region), grow=GROW))[:, None]
-    result = encrypt_faces(KeyedPicture(pixels), faces, mask, key, model, settings, check=check)
-    container = result.picture.container()
-    published = result.picture.pixels if alpha is None else np.dstack([result.picture.pixels, alpha])
-    target = args.out / f"{path.stem}.png"
-    write_png(target, published, container)
+    encrypted = encrypt_faces(KeyedPicture(pixels), faces, mask, key, model, settings, check=check)
+    container = encrypted.picture.container()
+    shown = encrypted.picture.pixels if alpha is None else np.dstack([encrypted.picture.pixels, alpha])
+    files = [NewFile(result, keyed_png(shown, container, look=opened.look))]
     if args.sidecar:
-        write_sidecar(sidecar_path(target), container)
-    back = ", ".join("exact" if r.recovered_psnr == float("inf") else f"{r.recovered_psnr:.1f} dB" for r in result.reports)
+        files.insert(0, sidecar_file(sidecar, container))
+    write_together(files, replace=args.force)
+    back = ", ".join("exact" if r.recovered_psnr == float("inf") else f"{r.recovered_psnr:.1f} dB" for r in encrypted.reports)
     seconds = time.perf_counter() - started
-    return f"{len(result.reports)} faces, {len(container)} bytes sealed, come back at {back}, {seconds:.0f} s"
+    lost = f"{blurred} small faces pixelated, which no key brings back; " if blurred else ""
+    return lost + f"{len(encrypted.reports)} faces, {len(container)} bytes sealed, come back at {back}, {seconds:.0f} s"

@@ -32,13 +32,16 @@ def run(args: argparse.Namespace) -> int:
     # torch takes seconds to load; the other commands must not wait for it.
     from ..hide import HideSettings, hide_faces
     from ..masks import MaskSettings, Region
+    from ..regenerate import FACES_AT_A_TIME
 
     settings = HideSettings(
         steps=args.steps, noise=args.noise, strength=args.strength, seed=args.seed,
+        micro_batch=FACES_AT_A_TIME,
         look_different=args.look_different, refine=args.refine, mask=MaskSettings(Region(args.region)),
     )  # fmt: skip
     return protect_files(
         args,
+        settings.mask,
         lambda images, faces, tools, progress: hide_faces(
             images, faces, tools.model, tools.seen, settings, perceptual=lambda: tools.perceptual, progress=progress
         ),

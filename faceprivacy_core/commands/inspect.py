@@ -71,5 +71,6 @@ def describe_header(header: FaceHeader, sealed_bytes: int) -> dict[str, Any]:
         "steps": header.steps,
         "bound to": header.bind.value,
         "decoy": header.decoy,
+        "signed with the other faces": bool(header.signer),
         "sealed bytes": sealed_bytes,
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..files import NewFile
 from .console import say
 from .key_choice import chosen_key
 
@@ -85,27 +86,20 @@ def chosen_inversion(args: argparse.Namespace) -> InversionChoice | None:
     return InversionChoice(None, args.inversion_steps)
 
 
-def write_inversion(
-    stem: Path, inversion: FaceInversion, choice: InversionChoice, protected: NDArray[np.uint8] | None = None
-) -> Path:
-    """Write STEM.fpinv.
+def inversion_beside(path: Path, inversion: FaceInversion, choice: InversionChoice, protected: NDArray[np.uint8]) -> NewFile:
+    """Return the file that is written beside a protected picture, bound to its pixels.
 
     Args:
-        stem: Path of the result without its ending.
+        path: NAME.fpinv.
         inversion: With tokens, noise map, placement and fingerprints.
         choice: From `chosen_inversion`.
-        protected: (H, W, 3) uint8, the protected picture as it is written, to which the file is bound; None binds it to none.
-
-    Returns:
-        The path of the file.
+        protected: (H, W, 3) uint8, the protected picture as it is written.
 
     Raises:
-        InputError: The inversion lacks a part, or the folder cannot be written.
+        InputError: The inversion lacks a part.
     """
     from ..inversions.checks import picture_digest
-    from ..inversions.files import SUFFIX, write_inversion_file
+    from ..inversions.files import inversion_file
 
-    path = stem.with_name(stem.name + SUFFIX)
-    digest = "" if protected is None else picture_digest(protected)
-    write_inversion_file(path, inversion, choice.key, unprotected=choice.key is None, picture_digest=digest)
-    return path
+    digest = picture_digest(protected)
+    return inversion_file(path, inversion, choice.key, unprotected=choice.key is None, picture_digest=digest)

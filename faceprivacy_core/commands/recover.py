@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .each_picture import write_each
+from .devices import add_device_option
+from .each_picture import add_run_options, write_each
+from .inputs import make_plan
 from .key_choice import chosen_key
 from .protecting import REGIONS
 
@@ -33,7 +35,8 @@ def add_parser(commands: Any) -> None:
     choice.add_argument("--passphrase", action="store_true", help="ask for a passphrase at the terminal")
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what was replaced and is put back")
     parser.add_argument("--any-picture", action="store_true", help="also paste into a changed copy of the picture")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    add_run_options(parser)
+    add_device_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -46,32 +49,35 @@ def run(args: argparse.Namespace) -> int:
         ModelFileError: A model file is missing.
     """
     from ..builtin.model import load_face_model
-    from .batch import check_device, check_outputs, list_pictures
+    from .batch import check_device
 
-    pictures = list_pictures(args.inputs)
-    check_outputs(pictures, args.out)
+    plan = make_plan(args.inputs, args.out, recursive=args.recursive)
     key = chosen_key(args, confirm=False) if args.key is not None or args.passphrase else None
     check_device(args.device)
     model = load_face_model().to(args.device)
-    return write_each(pictures, args.out, lambda path: _recover_file(path, args, key, model))
+    return write_each(plan, args, lambda path, target: _recover_file(path, target, args, key, model))
 
 
-def _recover_file(path: Path, args: argparse.Namespace, key: PrivacyKey | None, model: FaceModel) -> str:
-    from PIL import Image
-
+def _recover_file(path: Path, target: Path, args: argparse.Namespace, key: PrivacyKey | None, model: FaceModel) -> str:
+    from ..files import check_free, write_file
     from ..inversions.checks import check_picture
     from ..inversions.files import SUFFIX, read_inversion_file
     from ..inversions.stored import conditions_of_tokens
     from ..masks import MaskSettings, Region
+    from ..picture_files import png_bytes
     from ..pixels import to_pixels, to_tensor
     from ..recover import recover_faces
-    from .pictures import read_picture
+    from .pictures import read_opaque
 
+    result = target.with_name(f"{target.name}.png")
+    if not args.force:
+        check_free([result])
     stored = read_inversion_file(args.inversion or path.with_suffix(SUFFIX), key)
-    picture = read_picture(path)
+    opened = read_opaque(path)
+    picture = opened.pixels
     if not args.any_picture:
         check_picture(stored.picture_digest, picture)
     inversion = stored.with_conditions(conditions_of_tokens(model.empty_tokens()))
     recovered = recover_faces(to_tensor(picture), inversion, model, MaskSettings(Region(args.region)))
-    Image.fromarray(to_pixels(recovered)).save(args.out / f"{path.stem}.png")
+    write_file(result, png_bytes(to_pixels(recovered), opened.look), private=True, replace=args.force)
     return f"{inversion.num_faces} faces recovered. The result shows real people: it is not protected."

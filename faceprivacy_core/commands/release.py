@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from .console import say
+from .key import add_server_argument, server_use
 from .key_choice import add_key_arguments, chosen_key
 
 
@@ -23,6 +24,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--face", type=int, required=True, metavar="N", help="number of the face, from 0")
     add_key_arguments(parser)
     parser.add_argument("--as", dest="new_name", required=True, metavar="NEW", help="name of the new key file")
+    add_server_argument(parser)
     parser.add_argument("--in", dest="folder", type=Path, metavar="DIR", help="folder for it (default: the folder of keys)")
     parser.set_defaults(run=run)
 
@@ -45,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     picture = KeyedPicture.from_container(np.ascontiguousarray(stored[..., :3]), container)
     if not 0 <= args.face < len(picture.faces):
         raise InputError(f"Expected a face from 0 to {len(picture.faces) - 1}, got {args.face}.")
-    path = save_face_key(args.new_name, face_key_of(picture, args.face, chosen_key(args, confirm=False)), args.folder)
-    say(f"Written to {path}. It opens face {args.face} of {args.picture.name} and no other face.")
+    face_key = face_key_of(picture, args.face, chosen_key(args, confirm=False))
+    header = picture.headers[args.face].to_bytes()
+    path = save_face_key(args.new_name, face_key, header, args.folder, decrypts_in_server=server_use(args))
+    say(f"Written to {path}. It opens face {args.face} of {args.picture.name} and no other face, and seals nothing.")
     return 0

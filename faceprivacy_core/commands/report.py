@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
 from .console import say
 
 if TYPE_CHECKING:
@@ -26,11 +25,16 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("protected", type=Path, metavar="PROTECTED", help="the picture after, of the same size")
     parser.add_argument("--mask", type=Path, help="picture that is black where nothing was meant to change")
     parser.add_argument(
+        "--other", type=Path, metavar="FILE",
+        help="another photo of the person, to compare both pictures with; its largest face counts",
+    )  # fmt: skip
+    parser.add_argument(
         "--seen",
         metavar="NAMES",
         help="recognisers the method used, separated by commas; '' for none (default: the methods' default ones)",
     )
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="folder for the report (default: here)")
+    parser.add_argument("--force", action="store_true", help="replace a report that is there already")
     parser.add_argument("--models", type=Path, action="append", default=[], metavar="DIR", help="further models folder")
     parser.set_defaults(run=run)
 
@@ -40,39 +44,41 @@ def run(options: argparse.Namespace) -> int:
 
     Raises:
         InputError: A file is not a picture, sizes differ, a name is unknown, or the folder is not writable.
-        NoFaceError: The original has no face.
+        NoFaceError: The original or the other photo has no face.
         ModelFileError: A model file is missing.
     """
     # torch and OpenCV take seconds to load; `faceprivacy models` must not wait for them.
-    from PIL import Image
-
     from ..faces.detect import load_detector
     from ..faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
+    from ..files import NewFile, check_free, make_folder, write_together
     from ..metrics.draw import draw_report
     from ..metrics.perceptual import load_perceptual
     from ..metrics.report import compute_report
+    from ..picture_files import png_bytes
     from .pictures import read_mask, read_picture
 
+    name = options.protected.stem
+    text, picture = (options.out / f"{name}.report.{kind}" for kind in ("json", "png"))
+    if not options.force:
+        check_free([text, picture])
     original, protected = read_picture(options.original), read_picture(options.protected)
     mask = None if options.mask is None else read_mask(options.mask)
+    other = None if options.other is None else read_picture(options.other)
     seen = DEFAULT_SURROGATES if options.seen is None else split_names(options.seen)
     names = tuple(dict.fromkeys([*seen, *DEFAULT_SURROGATES, *DEFAULT_HELD_OUT]))
     recognizers = load_ensemble(names, options.models)
     report = compute_report(
         original, protected, load_detector(options.models), recognizers,
-        seen=seen, mask=mask, perceptual=load_perceptual(options.models),
+        seen=seen, mask=mask, perceptual=load_perceptual(options.models), other=other,
     )  # fmt: skip
-    name = options.protected.stem
-    text, picture = (options.out / f"{name}.report.{kind}" for kind in ("json", "png"))
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        text.write_text(json.dumps(report.to_json_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        Image.fromarray(draw_report(report, original, protected)).save(picture)
-    except OSError as error:
-        reason = error.strerror or "an unknown failure"
-        raise InputError(f"Expected to write to {options.out}, got: {reason}. Name another with --out.") from error
+    drawn = png_bytes(draw_report(report, original, protected))
+    plain = json.dumps(report.to_json_dict(), indent=2, allow_nan=False) + "\n"
+    make_folder(options.out)
+    write_together([NewFile(text, plain.encode("ascii")), NewFile(picture, drawn)], replace=options.force)
     for face in report.faces:
         say(describe_face(face))
+        if other is not None:
+            say(describe_other(face))
     say(f"Written: {text}, {picture}")
     return 0
 
@@ -88,3 +94,17 @@ def describe_face(face: FaceResult) -> str:
     by = [item.name if item.is_verified(0.001) else f"{item.name} (possibly)" for item in possible]
     verdict = f"recognised by {', '.join(by)}" if by else f"not recognised by any of {len(face.recognizers)}"
     return f"Face {face.index}: {verdict}{'' if face.detected_after else '; no face is found there any more'}"
+
+
+def describe_other(face: FaceResult) -> str:
+    """Say in one line how many recognisers know a face from the other photo, before and after, at both thresholds."""
+    beside = [(item.other, item.thresholds) for item in face.recognizers if item.other is not None]
+    counts = [
+        sum(getattr(other, side) >= thresholds[fmr] for other, thresholds in beside)
+        for side in ("before", "after")
+        for fmr in (0.001, 0.01)
+    ]
+    return (
+        f"Face {face.index}, beside the other photo: of {len(beside)} recognisers {counts[0]} (possibly {counts[1]}) knew the "
+        f"person before, {counts[2]} (possibly {counts[3]}) after"
+    )

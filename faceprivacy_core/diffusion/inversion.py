@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import NumericalError
 from ..protocols import Denoiser, Progress
 from .samplers import Background, _check_falling
+from .schedules import ve_to_vp, vp_to_ve
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +59,9 @@ def invert_euler(
         x0: (B, C, h, w) latent at noise level sigmas[-1]. Not modified.
         sigmas: (n + 1,) falling noise levels of the sampler to be inverted.
         cond: Conditioning, the same as in sampling.
-        iterations: Fixed-point iterations after the first evaluation; 0 is the naive
-            inversion of the literature. The model is called n * (1 + iterations) times.
+        iterations: Fixed-point iterations after the first evaluation; 0 is the naive inversion of the literature: the
+            network gets the latent of the lower level as it is in VP coordinates, and is told the upper level. The model
+            is called n * (1 + iterations) times.
         background: Region held to a given latent at every level, as in sampling. The rest is
             then inverted exactly, because both directions see the same surroundings.
         progress: Called after every step.
@@ -71,8 +73,8 @@ def invert_euler(
     Raises:
         NumericalError: The latent left the finite numbers.
 
-    Source: Song et al. (2021), section 4.3; the fixed point follows Pan et al. (2023),
-        "Effective real image editing with accelerated iterative diffusion inversion".
+    Source: Song et al. (2021), section 4.3; the fixed point follows Pan et al. (2023), "Effective real image editing with
+        accelerated iterative diffusion inversion"; the naive inversion is that of diffusers' DDIMInverseScheduler.
     Deviations: the first guess is extrapolated with the previous slope when iterating.
     """
     _check_falling(sigmas)
@@ -82,7 +84,9 @@ def invert_euler(
     residuals = []
     for i, (sigma_low, sigma) in enumerate(pairwise(rising)):
         step = sigma - sigma_low
-        guess = x if slope is None or iterations == 0 else x + step * slope
+        guess = x if slope is None else x + step * slope
+        if iterations == 0:
+            guess = as_if_at(x, sigma_low, sigma)
         x, slope, residual = _solve_step(
             lambda latent, level=sigma: model(hold(latent, level), level, cond), x, guess, sigma, step, iterations, background
         )
@@ -95,6 +99,11 @@ def invert_euler(
         if progress is not None:
             progress(i + 1, len(rising) - 1, x - sigma * slope)
     return Inversion(x, torch.stack(residuals), (len(rising) - 1) * (1 + iterations))
+
+
+def as_if_at(x: Tensor, sigma: float, sigma_told: float) -> Tensor:
+    """Scale a VE latent at level sigma so that the network, told another level, gets the same VP latent."""
+    return vp_to_ve(ve_to_vp(x, sigma), sigma_told)
 
 
 def _solve_step(

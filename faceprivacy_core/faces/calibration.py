@@ -1,7 +1,7 @@
 """Measured decision thresholds of the recognisers.
 
-Two measurements stand in the calibration file: on generated faces, which resemble each other
-more than people do, and on photos. Where protection is judged, the smaller threshold counts: it
+Two measurements stand in the calibration file, each with its population, counts and intervals: on generated faces, which
+resemble each other more than people do, and on photos. Where protection is judged, the smaller threshold counts: it
 takes two pictures for one person sooner, so that a report never calls a face protected that one of
 them would not. Where a face is to be left alone because of whose it is, the larger one counts.
 """
@@ -64,7 +64,7 @@ def load_calibration(name: str, sha256: str, path: Path = CALIBRATION_FILE) -> C
         raise ModelFileError(
             f"Expected a calibration of the recogniser {name!r} for weights with sha256 "
             f"{sha256[:12]}..., got {measured}. Thresholds of other weights mean nothing; use the "
-            "published file, or measure with benchmarks/calibrate_recognizers.py."
+            "published file, or measure: python -m benchmarks.calibrate_recognizers --pairs FOLDER."
         )
     chosen = {fmr: _strictest(record["bases"], fmr) for fmr in FMRS}
     return Calibration(
@@ -75,8 +75,8 @@ def load_calibration(name: str, sha256: str, path: Path = CALIBRATION_FILE) -> C
             fmr: max(float(measured[str(fmr)]["threshold"]) for measured in record["bases"].values()) for fmr in FMRS
         },
         fnmr={fmr: float(record["bases"][basis][str(fmr)]["fnmr"]) for fmr, basis in chosen.items()},
-        num_impostor_pairs=min(int(record["num_impostor_pairs"][basis]) for basis in chosen.values()),
-        num_genuine_pairs=int(record["num_genuine_pairs"]),
+        num_impostor_pairs=min(int(record["bases"][basis]["impostor_pairs"]) for basis in chosen.values()),
+        num_genuine_pairs=min(int(record["bases"][basis]["genuine_pairs"]) for basis in chosen.values()),
     )
 
 

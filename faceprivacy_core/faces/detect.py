@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from .. import weights
 from ..errors import InputError
 from ..types import Face, FloatArray
+from .duplicates import MERGE_IOU
+from .upright import MIN_LOOK_CONFIDENCE, find_faces
 
 MIN_CONFIDENCE = 0.7
 MIN_SIDE_PX = 16
@@ -25,16 +27,8 @@ TILE = 1536
 TILE_OVERLAP = 320
 """Faces up to about this size are whole in one tile; larger ones are found at coarser scales."""
 
-MERGE_IOU = 0.4
-SAME_NOSE_DISTANCE = 0.25
-"""Detections are one face when their noses are nearer than this fraction of the larger width."""
-
 MAX_LEVEL_FACE_PX = 340
 """Larger faces of a level are left to the next coarser one: YuNet takes their parts for faces."""
-
-PART_OVERLAP = 0.6
-SURE_CONFIDENCE = 0.85
-"""A less sure detection that lies in a larger and surer face by PART_OVERLAP is a part of it."""
 
 
 class YuNetDetector:
@@ -46,7 +40,8 @@ class YuNetDetector:
 
     Source: Wu, Peng and Yu (2023), YuNet: a tiny millisecond-level face detector, through
         `cv2.FaceDetectorYN`.
-    Deviations: the search runs over an image pyramid and, at fine scales, over tiles.
+    Deviations: the search runs over an image pyramid and, at fine scales, over tiles; in four turns, and
+        every find is looked at again, see `upright`.
     """
 
     name = "yunet"
@@ -55,7 +50,8 @@ class YuNetDetector:
         if not 0.0 < min_confidence < 1.0:
             raise InputError(f"Expected a confidence between 0 and 1, got {min_confidence}.")
         self._network = _create_network(model_path)
-        self._network.setScoreThreshold(min_confidence)
+        self._min_confidence = min_confidence
+        self._network.setScoreThreshold(min(min_confidence, MIN_LOOK_CONFIDENCE))
         self._network.setNMSThreshold(MERGE_IOU)
 
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
@@ -71,15 +67,25 @@ class YuNetDetector:
             InputError: The picture has another shape, type, or is too small.
         """
         check_picture(image)
-        bgr = np.ascontiguousarray(image[:, :, ::-1])
-        *fine, coarsest = _scales(bgr.shape[:2])
-        rows = [*self._search(bgr, coarsest, max_face=np.inf)]
-        for scale in fine:
-            rows.extend(self._search(bgr, scale, max_face=MAX_LEVEL_FACE_PX))
-        return merge_faces([_row_to_face(row) for row in rows])
+        return find_faces(np.ascontiguousarray(image[:, :, ::-1]), self._search, self._look)
 
-    def _search(self, bgr: NDArray[np.uint8], scale: float, *, max_face: float) -> Iterator[FloatArray]:
-        """Search one level of the pyramid; rows of 4 box, 10 landmark values and a confidence."""
+    def _search(self, bgr: NDArray[np.uint8], is_turned: bool) -> Iterator[Face]:
+        """Search one turn of a picture; faces of 10 pixels are found upright without enlarging, on their side, too."""
+        *fine, coarsest = _scales(bgr.shape[:2])
+        if is_turned:
+            fine = [scale for scale in fine if scale <= 1.0]
+        yield from self._search_level(bgr, coarsest, max_face=np.inf)
+        for scale in fine:
+            yield from self._search_level(bgr, scale, max_face=MAX_LEVEL_FACE_PX)
+
+    def _look(self, crop: NDArray[np.uint8]) -> list[Face]:
+        self._network.setInputSize((crop.shape[1], crop.shape[0]))
+        _, found = self._network.detect(crop)
+        rows = np.empty((0, 15)) if found is None else found.astype(np.float64)
+        return [_row_to_face(row) for row in rows if np.isfinite(row).all()]
+
+    def _search_level(self, bgr: NDArray[np.uint8], scale: float, *, max_face: float) -> Iterator[Face]:
+        """Search one level of the pyramid."""
         height, width = (max(MIN_SIDE_PX, round(side * scale)) for side in bgr.shape[:2])
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         level = bgr if scale == 1 else cv2.resize(bgr, (width, height), interpolation=method)
@@ -89,14 +95,14 @@ class YuNetDetector:
             self._network.setInputSize((tile.shape[1], tile.shape[0]))
             _, found = self._network.detect(tile)
             for row in np.empty((0, 15)) if found is None else found.astype(np.float64):
-                if not np.isfinite(row).all() or max(row[2:4]) > max_face:
+                if not np.isfinite(row).all() or row[14] < self._min_confidence or max(row[2:4]) > max_face:
                     continue
                 if _is_cut(row, (top, left), tile.shape, (height, width)):
                     continue
                 points = row[4:14].reshape(5, 2) + np.array([left, top])
                 size = row[2:4] * ratio
                 corner = (row[:2] + np.array([left, top])) * ratio
-                yield np.concatenate([corner, size, ((points + 0.5) * ratio - 0.5).ravel(), row[14:]])
+                yield _row_to_face(np.concatenate([corner, size, ((points + 0.5) * ratio - 0.5).ravel(), row[14:]]))
 
 
 def load_detector(search_dirs: Iterable[Path] = (), *, min_confidence: float = MIN_CONFIDENCE) -> YuNetDetector:
@@ -131,39 +137,6 @@ def _create_network(model_path: Path) -> cv2.FaceDetectorYN:
         return cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (320, 320))
     finally:
         logging.setLogLevel(level)
-
-
-def merge_faces(faces: Sequence[Face]) -> list[Face]:
-    """Keep one detection of every face: the most confident one.
-
-    Detections are one face when their boxes overlap strongly, their noses nearly coincide, or
-    an unsure one lies in a surer, larger one.
-
-    Returns:
-        Faces by falling confidence; equal confidences left to right.
-    """
-    if not faces:
-        return []
-    boxes = [[*face.bbox_xyxy[:2], face.width, face.height] for face in faces]
-    kept = cv2.dnn.NMSBoxes(boxes, [face.confidence for face in faces], 0.0, MERGE_IOU)
-    ordered = sorted((faces[int(index)] for index in kept), key=lambda f: (-f.confidence, f.bbox_xyxy))
-    merged: list[Face] = []
-    for face in ordered:
-        if not any(_is_same_nose(face, other) or _is_part(face, other) for other in merged):
-            merged.append(face)
-    return merged
-
-
-def _is_same_nose(first: Face, second: Face) -> bool:
-    distance = float(np.linalg.norm(first.landmarks5[2] - second.landmarks5[2]))
-    return distance < SAME_NOSE_DISTANCE * max(first.width, second.width)
-
-
-def _is_part(face: Face, whole: Face) -> bool:
-    left, top = np.maximum(face.bbox_xyxy[:2], whole.bbox_xyxy[:2])
-    right, bottom = np.minimum(face.bbox_xyxy[2:], whole.bbox_xyxy[2:])
-    shared = max(0.0, right - left) * max(0.0, bottom - top)
-    return face.confidence < SURE_CONFIDENCE and face.area < whole.area and shared > PART_OVERLAP * face.area
 
 
 def _scales(size: tuple[int, int]) -> list[float]:

@@ -5,21 +5,21 @@ The files are for non-commercial use and are never shipped or fetched by this pa
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx2torch
 import torch
-from insightface.model_zoo import get_model
 from numpy.typing import NDArray
 
 from .. import weights
 from ..errors import ModelFileError
 from ..types import Face
 from .calibration import load_calibration
-from .detect import check_picture, merge_faces
+from .detect import check_picture
+from .onnx_networks import load_onnx
 from .recognizers import ARC112, RecognizerSpec, TorchRecognizer
+from .upright import LOOK_PX, find_faces
 
 LICENCE = "non-commercial (InsightFace model zoo)"
 DETECTOR_FILES = ("det_10g.onnx", "scrfd_10g_bnkps.onnx", "det_500m.onnx", "scrfd_500m_bnkps.onnx")
@@ -40,6 +40,9 @@ class ScrfdDetector:
         model_path: An SCRFD file with five landmarks.
         min_confidence: Detections below it are dropped, in [0, 1].
 
+    Raises:
+        ModelFileError: The package insightface is not installed.
+
     Source: Guo et al. (2022), Sample and Computation Redistribution for Face Detection.
     """
 
@@ -47,6 +50,13 @@ class ScrfdDetector:
     licence = LICENCE
 
     def __init__(self, model_path: Path, min_confidence: float = 0.5) -> None:
+        try:
+            from insightface.model_zoo import get_model  # an extra, for those who placed its files
+        except ImportError as error:
+            raise ModelFileError(
+                "Expected the packages insightface and onnxruntime for the SCRFD detector, could not import them "
+                f"({error}). Run: {sys.executable} -m pip install insightface onnxruntime"
+            ) from error
         self._network = get_model(str(model_path), providers=["CPUExecutionProvider"])
         self._network.prepare(ctx_id=-1, det_thresh=min_confidence)
 
@@ -57,21 +67,18 @@ class ScrfdDetector:
             InputError: The picture has another shape or type, or is too small.
         """
         check_picture(image)
-        bgr = np.ascontiguousarray(image[:, :, ::-1])
-        faces: list[Face] = []
-        for side in INPUT_SIDES:
-            boxes, landmarks = self._network.detect(bgr, input_size=(side, side))
-            for box, points in zip(boxes, landmarks, strict=True):
-                left, top, right, bottom, confidence = (float(value) for value in box)
-                faces.append(
-                    Face(
-                        0,
-                        (left, top, right, bottom),
-                        points.astype(np.float64),
-                        min(confidence, 1.0),
-                    )
-                )
-        return merge_faces(faces)
+        return find_faces(np.ascontiguousarray(image[:, :, ::-1]), self._search, lambda crop: self._faces(crop, LOOK_PX))
+
+    def _search(self, bgr: NDArray[np.uint8], is_turned: bool) -> list[Face]:
+        return [face for side in INPUT_SIDES for face in self._faces(bgr, side)]
+
+    def _faces(self, bgr: NDArray[np.uint8], side: int) -> list[Face]:
+        boxes, landmarks = self._network.detect(bgr, input_size=(side, side))
+        rows = [[float(value) for value in box] for box in boxes]
+        return [
+            Face(0, (left, top, right, bottom), points.astype(np.float64), min(confidence, 1.0))
+            for (left, top, right, bottom, confidence), points in zip(rows, landmarks, strict=True)
+        ]
 
 
 def load_scrfd(folder: Path, *, min_confidence: float = 0.5) -> ScrfdDetector:
@@ -100,7 +107,7 @@ def build_arcface(
 ) -> TorchRecognizer:
     """Convert an ArcFace file to a recogniser with the given thresholds."""
     with torch.inference_mode(False):
-        return TorchRecognizer(spec, onnx2torch.convert(onnx.load(str(path))), LICENCE, thresholds, spare_thresholds)
+        return TorchRecognizer(spec, load_onnx(path), LICENCE, thresholds, spare_thresholds)
 
 
 def _find_file(folder: Path, names: tuple[str, ...]) -> Path:

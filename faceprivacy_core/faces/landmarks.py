@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx2torch
 import torch
 from torch import Tensor, nn
 
 from .. import weights
 from ..align import warp
 from ..errors import InputError
+from .onnx_networks import load_onnx
 
 INPUT_SIDE = 256
 """Side to which crops are resized; an aligned face is then about 130 pixels wide, which YuNet knows well."""
@@ -132,7 +131,7 @@ def load_landmarker(search_dirs: Iterable[Path] = (), device: torch.device | str
     """
     path = weights.find("yunet", search_dirs)
     with torch.inference_mode(False):
-        return YuNetLandmarker(onnx2torch.convert(onnx.load(str(path)))).to(device)
+        return YuNetLandmarker(load_onnx(path)).to(device)
 
 
 def _resize(images: Tensor, factor: float) -> Tensor:

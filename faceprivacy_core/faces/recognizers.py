@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx2torch
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -17,6 +15,7 @@ from .. import weights
 from ..align import warp
 from ..errors import InputError, ModelFileError
 from .calibration import load_calibration
+from .onnx_networks import load_onnx
 from .specs import (
     ARC112,
     DEFAULT_HELD_OUT,
@@ -146,7 +145,7 @@ def load_ensemble(
 def load_network(spec: RecognizerSpec, path: Path) -> nn.Module:
     """Read the network of a recogniser from a verified file."""
     if spec.build is None:
-        return onnx2torch.convert(onnx.load(str(path)))
+        return load_onnx(path)
     network = spec.build()
     with safe_open(str(path), framework="pt") as stored:
         source = weights.entry(spec.name).source.sha256

@@ -34,6 +34,18 @@ def check_model(stored: ModelIdentity, present: ModelIdentity) -> None:
         raise InversionModelError(TEXT_ENCODER)
 
 
+def check_channels(noise: NoiseMap, channels: int) -> None:
+    """Make sure that a noise map has as many channels as the latents of the model.
+
+    A file without protection may say that it is for this model and hold anything.
+
+    Raises:
+        InversionModelError: It has more or fewer.
+    """
+    if noise.latent.shape[1] != channels:
+        raise InversionModelError(UNET)
+
+
 def check_levels(noise: NoiseMap, schedule: NoiseSchedule, steps: int | None = None) -> None:
     """Make sure that a model has the noise levels of a noise map.
 

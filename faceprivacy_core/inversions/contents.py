@@ -29,6 +29,7 @@ from torch import Tensor
 from ..align import invert_affine, transform_points
 from ..embeddings.inversion import ModelIdentity, NoiseMap, StageTokens
 from ..errors import InputError, InversionFormatError
+from ..keyed.regions import CELL_SIDES
 from ..types import Face, FaceCrop, FaceCrops, Faces
 from .stored import ENCODERS, STORED_DTYPE, StoredInversion
 
@@ -40,6 +41,10 @@ MAX_BYTES = 32 * 2**20
 MAX_HEADER_BYTES = 2**16
 MAX_FACES = 256
 MAX_SIDE = 2**16
+MAX_PIXELS = 2**28
+"""Of all pictures together: who loads an inversion draws masks of their size, 4 bytes a pixel."""
+MAX_PIXELS_PER_BYTE = 2048
+"""Of the file; a face takes tens of KB. A short file cannot ask for the memory of a long one."""
 CROP_SIZES = range(64, 4097, 8)
 
 _BOX, _LANDMARKS, _CONFIDENCE, _AFFINE = slice(0, 4), slice(4, 14), 14, slice(15, 21)
@@ -105,11 +110,11 @@ def from_bytes(data: bytes, protection: str) -> StoredInversion:
         InversionFormatError: Anything about the bytes is different.
     """
     details = _read_details(data, protection)
+    _check_details(details, len(data))
     arrays = _read_arrays(data)
-    _check_details(details)
     try:
         crops = _read_crops(arrays, details)
-        noise = _read_noise(arrays, details["residual"])
+        noise = _read_noise(arrays, details)
         identity = ModelIdentity(details["model"], details["unet"], details["vae"], details["text_encoder"])
         return StoredInversion(identity, _read_tokens(arrays), noise, crops, details["picture"])
     except (InputError, KeyError, np.linalg.LinAlgError):  # of the classes that are filled, which check what goes together
@@ -179,7 +184,7 @@ def _read_arrays(data: bytes) -> _Arrays:
     return arrays
 
 
-def _check_details(details: Mapping[str, Any]) -> None:
+def _check_details(details: Mapping[str, Any], length: int) -> None:
     if set(details) != _DETAILS:
         raise InversionFormatError
     for name, pattern in _DIGITS.items():
@@ -188,6 +193,9 @@ def _check_details(details: Mapping[str, Any]) -> None:
     sides = range(1, MAX_SIDE + 1)
     ranges = {"crop_size": CROP_SIZES, "num_images": range(1, MAX_SIDE), "height": sides, "width": sides}
     if any(type(details[name]) is not int or details[name] not in allowed for name, allowed in ranges.items()):
+        raise InversionFormatError
+    pixels = details["num_images"] * details["height"] * details["width"]
+    if pixels > min(MAX_PIXELS, MAX_PIXELS_PER_BYTE * length):
         raise InversionFormatError
     name, residual, images = details["model"], details["residual"], details["images"]
     if type(name) is not str or len(name) > _MAX_NAME or type(residual) is not float or not 0 <= residual < math.inf:
@@ -217,13 +225,16 @@ def _read_crop(row: NDArray[np.float64], image_index: int, size: int) -> FaceCro
     return FaceCrop(face, size, crop_to_image, transform_points(invert_affine(crop_to_image), face.landmarks5))
 
 
-def _read_noise(arrays: _Arrays, residual: float) -> NoiseMap:
+def _read_noise(arrays: _Arrays, details: Mapping[str, Any]) -> NoiseMap:
     latent, sigmas = arrays["noise"], arrays["sigmas"]
     if latent.ndim != 4 or latent.shape[2] != latent.shape[3] or sigmas.ndim != 1 or not 2 <= len(sigmas) <= 1001:
         raise InversionFormatError
+    cell, rest = divmod(details["crop_size"], latent.shape[2])
+    if rest or cell not in CELL_SIDES:
+        raise InversionFormatError
     if sigmas[-1] != 0.0 or not bool((sigmas[:-1] > sigmas[1:]).all()):
         raise InversionFormatError
-    return NoiseMap(_tensor(latent), tuple(sigmas.tolist()), residual)
+    return NoiseMap(_tensor(latent), tuple(sigmas.tolist()), details["residual"])
 
 
 def _read_tokens(arrays: _Arrays) -> dict[str, StageTokens]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..embeddings.inversion import FaceInversion
 from ..errors import InputError, InversionFormatError
-from ..keyed.files import write_sidecar
+from ..files import NewFile, write_file
 from ..keyed.keys import PrivacyKey
 from .contents import MAX_BYTES, SEALED, UNPROTECTED, from_bytes, to_bytes
 from .sealed import is_sealed, seal_inversion, unseal_inversion
@@ -23,18 +23,33 @@ def write_inversion_file(
     unprotected: bool = False,
     picture_digest: str = "",
 ) -> None:
-    """Write what brings the faces of an inversion back.
+    """Write what brings the faces of an inversion back; an existing file is replaced at once or stays as it is.
+
+    Args, raises: See `inversion_file`; InputError also where the folder cannot be written.
+    """
+    file = inversion_file(path, inversion, key, unprotected=unprotected, picture_digest=picture_digest)
+    write_file(file.path, file.content, private=file.private)
+
+
+def inversion_file(
+    path: Path,
+    inversion: FaceInversion,
+    key: PrivacyKey | None,
+    *,
+    unprotected: bool = False,
+    picture_digest: str = "",
+) -> NewFile:
+    """Return the file that brings the faces of an inversion back, to be written together with the picture.
 
     Args:
-        path: The file, by custom NAME.fpinv; an existing one is replaced at once or stays as it is.
+        path: The file, by custom NAME.fpinv.
         inversion: With tokens, noise map, placement and fingerprints.
         key: Seals the file.
         unprotected: Write without a key: whoever gets the file then has the faces.
         picture_digest: Of the protected picture, see `checks.picture_digest`; "" for none.
 
     Raises:
-        InputError: Neither a key nor the choice to write without one, or both; the inversion lacks a
-            part; the folder cannot be written.
+        InputError: Neither a key nor the choice to write without one, or both; the inversion lacks a part.
     """
     if (key is None) != unprotected:
         raise InputError(
@@ -42,10 +57,10 @@ def write_inversion_file(
             f"{'both' if unprotected else 'neither'}. Whoever has an unprotected inversion has the face; give a key."
         )
     stored = stored_part(inversion, picture_digest=picture_digest)
-    if key is None:
-        write_sidecar(path, to_bytes(stored, UNPROTECTED))
-    else:
-        write_sidecar(path, seal_inversion(to_bytes(stored, SEALED), key))
+    content = to_bytes(stored, UNPROTECTED) if key is None else seal_inversion(to_bytes(stored, SEALED), key)
+    if len(content) > MAX_BYTES:
+        raise InputError(f"Expected an inversion of at most {MAX_BYTES >> 20} MiB, got {len(content)} bytes.")
+    return NewFile(Path(path), content, private=True)
 
 
 def read_inversion_file(path: Path, key: PrivacyKey | None = None) -> StoredInversion:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from ..errors import (
     FormatError,
-    InputError,
     InversionFormatError,
     InversionKeyError,
     InversionTamperedError,
@@ -23,7 +22,7 @@ from ..errors import (
     WrongKeyError,
 )
 from ..keyed.derivation import KdfParameters, check_nonce, hex_to_bytes, new_nonce
-from ..keyed.keys import KeyKind, PrivacyKey
+from ..keyed.keys import PrivacyKey
 from ..keyed.sealing import OVERHEAD_BYTES, seal, unseal
 from .contents import FORMAT, MAX_BYTES, parse_fields
 
@@ -73,10 +72,9 @@ def seal_inversion(contents: bytes, key: PrivacyKey) -> bytes:
     """Encrypt the bytes of a stored inversion.
 
     Raises:
-        InputError: The key is the released key of one face.
+        InputError: The key is the released key of one face, or a weak passphrase.
     """
-    if key.kind is KeyKind.FACE:
-        raise InputError("Expected a key or passphrase to seal with, got the released key of one face. Make one of your own.")
+    key.check_can_seal()
     header = SealedHeader(new_nonce(), key.new_kdf())
     stored = header.to_bytes()
     blob = seal(key.face_key(header.kdf, header.nonce, stored), stored, contents, AAD)

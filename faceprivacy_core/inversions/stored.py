@@ -110,7 +110,7 @@ def conditions_of_tokens(empty: Tensor) -> MakeConditions:
         empty: (1, L, D) the model's empty condition.
 
     Raises:
-        InputError: When called: the tokens are for a text encoder.
+        InputError: When called: the tokens are for a text encoder, or of another width.
     """
 
     def make(tokens: Mapping[str, StageTokens]) -> Conditions:
@@ -119,6 +119,12 @@ def conditions_of_tokens(empty: Tensor) -> MakeConditions:
                 f"Expected tokens for cross-attention, got tokens for {', '.join(tokens)}. This inversion needs the text "
                 "encoder (CLIP) of its model."
             )
-        return Conditions(tokens["unet"].stacked(), empty)
+        stages = tokens["unet"].stacked()
+        if stages.shape[-1] != empty.shape[-1]:
+            raise InputError(
+                f"Expected tokens of width {empty.shape[-1]} for this model, got {stages.shape[-1]}. Use the file as it was "
+                "written, with its model."
+            )
+        return Conditions(stages, empty)
 
     return make

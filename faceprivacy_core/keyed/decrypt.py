@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError, ModelMismatchError, WrongKeyError
+from ..errors import InputError, ModelMismatchError
 from ..pixels import to_tensor
 from ..protocols import Progress
 from .covers import background_on, public_noise
@@ -19,10 +19,10 @@ from .fill import fill_from_surroundings
 from .header import Bind, FaceHeader, RecoveryMode
 from .keys import PrivacyKey
 from .models import KeyedModel
-from .payloads import read_coarse_moments, read_latent, read_moments, restore_pixels
+from .opening import open_faces
+from .payloads import read_coarse_moments, read_latent, read_moments, read_packed_pixels, read_pixels, restore_pixels
 from .picture import KeyedPicture, Picture, region_of
 from .regions import Claim, Region, claimed_pixels, cut_crop, lay_crop, paste
-from .sealing import unseal, unseal_unmarked
 from .transports import decrypt_noise, flip_signs
 
 REFINEMENTS = 100
@@ -37,19 +37,22 @@ class DecryptResult:
         pixels: (H, W, 3) uint8.
         opened: Numbers of the faces that were opened, from 0.
         unbound: Those of them whose payload is bound to no pixels.
+        unsigned: Those of them that do not vouch for the set of faces: of version 1, or with a decoy.
     """
 
     pixels: Picture
     opened: tuple[int, ...]
     unbound: tuple[int, ...]
+    unsigned: tuple[int, ...]
 
     def describe(self, count: int) -> str:
-        """Say how many of a picture's faces were opened, and which of them a change of the picture may have touched."""
+        """Say how many of a picture's faces were opened, and what a change of the picture may have done to them unnoticed."""
         text = f"opened {len(self.opened)} of {count} faces: {', '.join(map(str, self.opened))}"
-        if not self.unbound:
-            return text
-        numbers = ", ".join(map(str, self.unbound))
-        return f"{text} (not bound to the picture's pixels, so that a change of them goes unnoticed: {numbers})"
+        doubts = (
+            (self.unbound, "not bound to the picture's pixels, so that a change of them goes unnoticed"),
+            (self.unsigned, "not signed together, so that faces may have been dropped, added or replaced unnoticed"),
+        )
+        return text + "".join(f" ({doubt}: {', '.join(map(str, numbers))})" for numbers, doubt in doubts if numbers)
 
 
 def decrypt_faces(
@@ -77,39 +80,31 @@ def decrypt_faces(
 
     Raises:
         WrongKeyError: The key fits no face, or not one that was asked for.
-        TamperedError: Pixels or payload of a face were changed.
+        TamperedError: Pixels or payload of a face were changed, or faces dropped, added or moved.
         FormatError: A payload cannot be read.
         ModelMismatchError: A face needs another model, VAE or prompt. Raised before any of them runs.
         InputError: No model where one is needed, or no such face.
     """
     if which is not None and not set(which) <= set(range(len(picture.faces))):
         raise InputError(f"Expected numbers of faces from 0 to {len(picture.faces) - 1}, got {sorted(set(which))}.")
-    records, claims = picture.records(), picture.claims
-    payloads: dict[int, tuple[FaceKey, bytes]] = {}
-    for number in range(len(records)) if which is None else which:
-        try:
-            payloads[number] = _open(picture, records[number].header, records[number].blob, key)
-        except WrongKeyError:
-            if which is not None:
-                raise
-    if not payloads:
-        raise WrongKeyError
-    for number in payloads:
-        check_model(records[number].header, model)
+    faces = open_faces(picture, key, which)
+    for face in faces.values():
+        check_model(face.header, model)
     pixels = picture.pixels if onto is None else onto
     if pixels.shape != picture.pixels.shape:
         raise InputError(f"Expected a picture of shape {picture.pixels.shape} to put the faces into, got {pixels.shape}.")
-    for number, (face_key, payload) in payloads.items():
-        header = records[number].header
-        if header.mode is RecoveryMode.EXACT:
-            pixels = restore_pixels(payload, pixels)
+    for number, face in faces.items():
+        claim = picture.claims[number]
+        if face.header.mode is RecoveryMode.EXACT:
+            read = read_pixels if face.header.version > 1 else read_packed_pixels
+            pixels = restore_pixels(pixels, claim, read(face.payload, claim))
             continue
         assert model is not None  # noqa: S101 - check_model has seen to it
-        crop = recover_crop(picture, number, face_key, payload, model, progress)
-        layer = lay_crop(crop, region_of(header), claims[number])
-        pixels = paste(pixels, layer, claims[number], soft=False)
-    unbound = tuple(number for number in payloads if records[number].header.bind is Bind.NONE)
-    return DecryptResult(pixels, tuple(payloads), unbound)
+        crop = recover_crop(picture, number, face.key, face.payload, model, progress)
+        pixels = paste(pixels, lay_crop(crop, region_of(face.header), claim), claim, soft=False)
+    unbound = tuple(number for number, face in faces.items() if face.header.bind is Bind.NONE)
+    unsigned = tuple(number for number, face in faces.items() if not face.is_signed)
+    return DecryptResult(pixels, tuple(faces), unbound, unsigned)
 
 
 def face_key_of(picture: KeyedPicture, number: int, key: PrivacyKey) -> FaceKey:
@@ -119,8 +114,7 @@ def face_key_of(picture: KeyedPicture, number: int, key: PrivacyKey) -> FaceKey:
         WrongKeyError: The key does not open it.
         TamperedError: The picture was changed.
     """
-    record = picture.records()[number]
-    return _open(picture, record.header, record.blob, key)[0]
+    return open_faces(picture, key, [number])[number].key
 
 
 def check_model(header: FaceHeader, model: KeyedModel | None) -> None:
@@ -173,14 +167,6 @@ def remove_faces(pixels: Picture, claims: Sequence[Claim]) -> Tensor:
     """Fill every claim from its surroundings, (1, 3, H, W) in [0, 1]."""
     hidden = claimed_pixels(claims, *pixels.shape[:2]).astype(np.float32)
     return fill_from_surroundings(to_tensor(pixels), torch.from_numpy(hidden)[None, None])
-
-
-def _open(picture: KeyedPicture, header: FaceHeader, blob: bytes, key: PrivacyKey) -> tuple[FaceKey, bytes]:
-    stored = header.to_bytes()
-    face_key = key.face_key(header.kdf, header.nonce, stored)
-    if header.decoy:
-        return face_key, unseal_unmarked(face_key, stored, blob)
-    return face_key, unseal(face_key, stored, blob, picture.binding(header.bind))
 
 
 def _visible_latent(

@@ -3,8 +3,10 @@
     root     = raw key, or scrypt(passphrase, salt)
     face key = HKDF(root, salt=nonce, info="faceprivacy/v1/image" + SHA256(header))
     subkey   = HKDF(face key, salt="", info="faceprivacy/v1/" + purpose)
+    signing  = HKDF(root, salt=nonce, info="faceprivacy/v2/sign"), an Ed25519 key
 
-The header's hash is in the derivation, so a change to any byte of it gives unrelated keys.
+The header's hash is in the derivation, so a change to any byte of it gives unrelated keys. The key
+that signs is derived beside the face key and not from it: who is given a face key can read, not write.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
@@ -23,15 +26,17 @@ from ..errors import FormatError, InputError
 
 KEY_BYTES = 32
 NONCE_BYTES = 16
+PUBLIC_KEY_BYTES = 32
 DEFAULT_N = 2**17
 """With r = 8 and p = 1 the cost OWASP's password storage cheat sheet names for scrypt: 128 MiB, about half a second."""
 
-_N_RANGE = (2**14, 2**20)
+_N_RANGE = (2**14, 2**18)
 _R_RANGE = (1, 32)
 _P_RANGE = (1, 16)
 _SALT_BYTES_RANGE = (16, 64)
-_MAX_COST_BYTES = 2**30
+_MAX_COST_BYTES = 2**28
 _CONTEXT = b"faceprivacy/v1/"
+_SIGNING_CONTEXT = b"faceprivacy/v2/sign"
 
 
 class Opaque:
@@ -73,14 +78,14 @@ class Opaque:
 class KdfParameters:
     """Salt and cost of scrypt. Public: they travel in the header.
 
-    A hostile header must not make a reader allocate gigabytes, so the ranges are checked
-    when the object is made, before anything is hashed.
+    A hostile header must not cost a reader gigabytes or minutes, so the ranges are checked
+    when the object is made, before anything is hashed. The most that is allowed is twice the default.
 
     Attributes:
         salt: 16 to 64 bytes.
-        n: Cost, a power of two from 2^14 to 2^20.
+        n: Cost, a power of two from 2^14 to 2^18.
         r: Block size, 1 to 32.
-        p: Parallelisation, 1 to 16; 128 n r p bytes may not exceed 1 GiB.
+        p: Parallelisation, 1 to 16; 128 n r p bytes may not exceed 256 MiB.
 
     Raises:
         FormatError: A value is of another type or out of its range.
@@ -157,6 +162,34 @@ class FaceKey(Opaque):
         return self.__reveal()
 
 
+class SigningKey(Opaque):
+    """Signs what is sealed for one face. No face key leads to it.
+
+    Args:
+        seed: 32 bytes.
+
+    Raises:
+        InputError: Another type or length.
+
+    Attributes:
+        public: 32 bytes, under which signatures are checked; it may be known.
+
+    Source: Ed25519, RFC 8032.
+    """
+
+    __slots__ = ("__sign", "public")
+
+    def __init__(self, seed: bytes) -> None:
+        check_key_bytes(seed)
+        key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public = key.public_key().public_bytes_raw()
+        self.__sign = lambda message: key.sign(message)
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature of a message, 64 bytes."""
+        return self.__sign(message)
+
+
 def check_key_bytes(raw: Any) -> None:
     """Make sure that a raw key is 32 bytes; InputError otherwise, which does not show them."""
     if type(raw) is not bytes or len(raw) != KEY_BYTES:
@@ -190,6 +223,21 @@ def derive_face_key(root: bytes, nonce: bytes, header: bytes) -> FaceKey:
     check_key_bytes(root)
     check_nonce(nonce)
     return FaceKey(hkdf_sha256(root, nonce, _CONTEXT + b"image" + hashlib.sha256(header).digest()))
+
+
+def derive_signing_key(root: bytes, nonce: bytes) -> SigningKey:
+    """Derive the key that signs what is sealed for one face.
+
+    Args:
+        root: 32 bytes, a raw key or the result of `derive_root`.
+        nonce: 16 bytes, of the face.
+
+    Raises:
+        InputError: Root or nonce has another length.
+    """
+    check_key_bytes(root)
+    check_nonce(nonce)
+    return SigningKey(hkdf_sha256(root, nonce, _SIGNING_CONTEXT))
 
 
 def derive_root(passphrase: bytes, kdf: KdfParameters) -> bytes:

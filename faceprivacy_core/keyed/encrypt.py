@@ -13,9 +13,9 @@ from ..pixels import to_tensor
 from ..protocols import Progress
 from ..types import Face, Faces
 from .covers import background_on, draw_independent, public_noise
-from .derivation import FaceKey, KdfParameters, new_nonce
+from .derivation import FaceKey, KdfParameters, SigningKey, new_nonce
 from .header import Bind, Cover, FaceHeader, RecoveryMode
-from .keys import KeyKind, PrivacyKey
+from .keys import PrivacyKey
 from .layout import Layout, lay_out
 from .models import KeyedModel
 from .payloads import write_coarse_moments, write_latent, write_moments, write_pixels
@@ -115,11 +115,12 @@ def encrypt_faces(
     """
     _check_inputs(picture, faces, key, model, settings, cover)
     layout = lay_out(picture, faces, mask, model, settings.crop_size)
+    kdf = _kdf_of(picture, key)
     unsealed: dict[int, UnsealedFace] = {}
     published, waiting, attempts = picture.pixels, list(range(len(faces))), [0] * len(faces)
     problems: list[str | None] = []
     for _ in range(settings.attempts if cover is None else 1):
-        made = _make_covers(layout, waiting, key, model, settings, cover, picture.pixels, progress)
+        made = _make_covers(layout, waiting, key, kdf, model, settings, cover, picture.pixels, progress)
         for index, (face, pixels) in made.items():
             unsealed[index] = face
             attempts[index] += 1
@@ -157,25 +158,31 @@ def _check_inputs(
             f"Expected faces of this one picture of {picture.pixels.shape[1]} x {picture.pixels.shape[0]} pixels, got "
             f"{faces.num_images} pictures of {faces.width} x {faces.height}. Connect the same image to Face Mask."
         )
-    if key.kind is KeyKind.FACE:
-        raise InputError("Expected a key of your own, got the released key of one face, which only opens. Make a new key.")
+    key.check_can_seal()
     if model is None and (cover is None or settings.mode is not RecoveryMode.EXACT):
         raise InputError(f"Expected a MODEL and VAE for mode {settings.mode.value}, got none. Connect them.")
     if cover is not None and settings.mode in NOISE_MODES:
         raise InputError(f"Expected no cover in mode {settings.mode.value}, which makes its own. Use mode latent or exact.")
     if cover is not None and cover.shape != picture.pixels.shape:
         raise InputError(f"Expected a cover of shape {picture.pixels.shape}, got {cover.shape}.")
-    if any(not isinstance(face, UnsealedFace) and face.header.bind is not Bind.NONE for face in picture.faces):
+    if any(not isinstance(face, UnsealedFace) for face in picture.faces):
         raise InputError(
             "Expected a picture whose other faces were encrypted in this run, got one from a file: its payloads are bound "
-            "to its pixels. Decrypt it, and encrypt all faces in one workflow."
+            "to its pixels and to each other. Decrypt it, and encrypt all faces in one workflow."
         )
+
+
+def _kdf_of(picture: KeyedPicture, key: PrivacyKey) -> KdfParameters | None:
+    """Return salt and cost for a passphrase: one of each for a picture, so that a reader hashes once."""
+    fresh = key.new_kdf()
+    return next((header.kdf for header in picture.headers if header.kdf is not None), fresh) if fresh else None
 
 
 def _make_covers(
     layout: Layout,
     indexes: Sequence[int],
     key: PrivacyKey,
+    kdf: KdfParameters | None,
     model: KeyedModel | None,
     settings: EncryptSettings,
     cover: Picture | None,
@@ -183,14 +190,18 @@ def _make_covers(
     progress: Progress | None,
 ) -> dict[int, tuple[UnsealedFace, Picture]]:
     """Draw a cover for every face of `indexes`, each with a fresh nonce."""
-    kdf = key.new_kdf()
-    headers = [_header(layout, index, kdf, model, settings, provided=cover is not None) for index in indexes]
+    nonces = [new_nonce() for _ in indexes]
+    signers = [key.signing_key(kdf, nonce) for nonce in nonces]
+    headers = [
+        _header(layout, index, kdf, nonce, signer, model, settings, provided=cover is not None)
+        for index, nonce, signer in zip(indexes, nonces, signers, strict=True)
+    ]
     keys = [key.face_key(kdf, header.nonce, header.to_bytes()) for header in headers]
     if cover is not None:
         pictures = [_soft_cover(base, cover, layout.claims[index]) for index in indexes]
         return {
-            index: (UnsealedFace(header, face_key, _payload(layout, index, settings)), pixels)
-            for index, header, face_key, pixels in zip(indexes, headers, keys, pictures, strict=True)
+            index: (UnsealedFace(header, face_key, signer, _payload(layout, index, settings)), pixels)
+            for index, header, face_key, signer, pixels in zip(indexes, headers, keys, signers, pictures, strict=True)
         }
     assert model is not None  # noqa: S101 - _check_inputs has seen to it
     assert layout.surroundings is not None  # noqa: S101
@@ -198,17 +209,16 @@ def _make_covers(
         drawn = [_transport(layout, i, h, k, model, settings, progress) for i, h, k in zip(indexes, headers, keys, strict=True)]
     else:
         cells = torch.cat([layout.regions[index].latent_mask() for index in indexes])
-        nonces = [header.nonce for header in headers]
         latents = draw_independent(model, layout.surroundings[list(indexes)], cells, keys, nonces, settings.steps, progress)
         drawn = [(latent[None], _payload(layout, index, settings)) for index, latent in zip(indexes, latents, strict=True)]
     made = {}
-    for index, header, face_key, (latent, payload) in zip(indexes, headers, keys, drawn, strict=True):
+    for index, header, face_key, signer, (latent, payload) in zip(indexes, headers, keys, signers, drawn, strict=True):
         region, claim = layout.regions[index], layout.claims[index]
         with torch.no_grad():
             layer = lay_crop(model.decode(latent), region, claim)
         rim = claim.with_steep_rim() if settings.mode in NOISE_MODES else claim
         _check_finite(layer)
-        made[index] = (UnsealedFace(header, face_key, payload), paste(base, layer, rim, soft=True))
+        made[index] = (UnsealedFace(header, face_key, signer, payload), paste(base, layer, rim, soft=True))
     return made
 
 
@@ -221,6 +231,8 @@ def _header(
     layout: Layout,
     index: int,
     kdf: KdfParameters | None,
+    nonce: bytes,
+    signer: SigningKey,
     model: KeyedModel | None,
     settings: EncryptSettings,
     *,
@@ -237,7 +249,7 @@ def _header(
     return FaceHeader(
         mode=settings.mode,
         cover=Cover.PROVIDED if provided else Cover.KEYED if in_noise else Cover.INDEPENDENT,
-        nonce=new_nonce(),
+        nonce=nonce,
         kdf=kdf,
         width=width,
         height=height,
@@ -250,6 +262,7 @@ def _header(
         iterations=settings.iterations if settings.mode is RecoveryMode.IMAGE else 0,
         bind=Bind.NONE if unbound else bound,
         decoy=settings.decoy,
+        signer=b"" if settings.decoy else signer.public,
     )
 
 

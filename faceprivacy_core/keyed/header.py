@@ -17,14 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FormatError, InputError
-from .derivation import NONCE_BYTES, KdfParameters, hex_to_bytes
+from .derivation import NONCE_BYTES, PUBLIC_KEY_BYTES, KdfParameters, hex_to_bytes
 
-VERSION = 1
+VERSION = 2
+"""Written. Version 1, which is still read, had no signer."""
 MAX_HEADER_BYTES = 2**20
 MAX_CELLS_PER_SIDE = 512
 MAX_COORDINATE = 2.0**24
 """Of a crop's place: far beyond the largest picture, and no sum of such numbers leaves the finite ones."""
 _MODEL_ID = re.compile(r"(?:[0-9a-f]{32})?")
+_MOST_OBJECTS, _MOST_LISTS = 3, 1
+"""In a header: itself, cells and kdf; the map. Building hundreds of thousands of others takes seconds."""
 _MAX_DIGITS = 12
 """Longest whole number read. No field needs more, and turning a million digits into a number takes minutes."""
 
@@ -59,7 +62,7 @@ class FaceHeader:
     """Public parameters of one keyed face.
 
     Attributes:
-        version: Of the format.
+        version: Of the format, 1 or 2.
         mode: How the original comes back.
         cover: Where the visible face comes from.
         nonce: 16 random bytes, fresh for every face.
@@ -74,6 +77,8 @@ class FaceHeader:
         iterations: Fixed-point iterations, 0 to 100.
         bind: Which pixels the payload is bound to.
         decoy: Whether a wrong key yields another face instead of an error; image and signflip only.
+        signer: 32 bytes, the Ed25519 key that the sealed payload is signed under; empty in version 1 and
+            with a decoy, where it would tell the right key from a wrong one.
 
     Raises:
         InputError: A value is of another type or out of its range; `from_bytes` says FormatError.
@@ -95,6 +100,7 @@ class FaceHeader:
     iterations: int
     bind: Bind
     decoy: bool
+    signer: bytes = b""
 
     def __post_init__(self) -> None:
         kinds = (("mode", RecoveryMode), ("cover", Cover), ("bind", Bind), ("decoy", bool))
@@ -102,7 +108,7 @@ class FaceHeader:
             _check(type(getattr(self, name)) is kind, name, f"a {kind.__name__}")
         _check(type(self.nonce) is bytes and len(self.nonce) == NONCE_BYTES, "nonce", f"{NONCE_BYTES} bytes")
         _check(self.kdf is None or type(self.kdf) is KdfParameters, "kdf", "KdfParameters or None")
-        ranges = {"version": (VERSION, VERSION), "width": (1, 2**16), "height": (1, 2**16), "crop_size": (64, 4096)}
+        ranges = {"version": (1, VERSION), "width": (1, 2**16), "height": (1, 2**16), "crop_size": (64, 4096)}
         for name, (low, high) in (ranges | {"steps": (0, 1000), "iterations": (0, 100)}).items():
             value = getattr(self, name)
             _check(type(value) is int and low <= value <= high, name, f"a whole number from {low} to {high}")
@@ -111,13 +117,16 @@ class FaceHeader:
             value = getattr(self, name)
             _check(type(value) is str and _MODEL_ID.fullmatch(value) is not None, name, "32 hexadecimal digits or ''")
         _check(not self.decoy or self.mode in (RecoveryMode.IMAGE, RecoveryMode.SIGNFLIP), "decoy", "mode image or signflip")
+        needs_signer = self.version > 1 and not self.decoy
+        is_signer = type(self.signer) is bytes and len(self.signer) == (PUBLIC_KEY_BYTES if needs_signer else 0)
+        _check(is_signer, "signer", f"{PUBLIC_KEY_BYTES} bytes, or none in version 1 and with a decoy")
         object.__setattr__(self, "crop_to_image", _finite_floats(self.crop_to_image))
         object.__setattr__(self, "cells", _frozen_cells(self.cells))
 
     def to_bytes(self) -> bytes:
         """Write the header as canonical JSON, UTF-8."""
         rows, columns = self.cells.shape
-        fields = {name: getattr(self, name) for name in _FIELDS}
+        fields = {name: getattr(self, name) for name in _FIELDS[self.version]}
         fields |= {
             "bind": self.bind.value,
             "cells": {"bits": np.packbits(self.cells).tobytes().hex(), "columns": columns, "rows": rows},
@@ -127,6 +136,8 @@ class FaceHeader:
             "mode": self.mode.value,
             "nonce": self.nonce.hex(),
         }
+        if "signer" in fields:
+            fields["signer"] = self.signer.hex()
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
     @classmethod
@@ -137,7 +148,9 @@ class FaceHeader:
             FormatError: Anything about the bytes is different.
         """
         fields = _parse_json(data)
-        if type(fields) is not dict or set(fields) != set(_FIELDS):
+        if type(fields) is not dict or type(fields.get("version")) is not int:
+            raise FormatError
+        if set(fields) != _FIELDS.get(fields["version"]):
             raise FormatError
         try:
             header = cls(**fields | _decode(fields))
@@ -148,7 +161,9 @@ class FaceHeader:
         return header
 
 
-_FIELDS = tuple(FaceHeader.__dataclass_fields__)
+_ALL_FIELDS = frozenset(FaceHeader.__dataclass_fields__)
+_FIELDS = {1: _ALL_FIELDS - {"signer"}, 2: _ALL_FIELDS}
+"""Names that are stored, by version."""
 
 
 def _check(holds: bool, name: str, expected: str) -> None:
@@ -173,7 +188,7 @@ def _frozen_cells(cells: Any) -> NDArray[np.bool_]:
 
 
 def _parse_json(data: bytes) -> Any:
-    if len(data) > MAX_HEADER_BYTES:
+    if len(data) > MAX_HEADER_BYTES or data.count(b"{") > _MOST_OBJECTS or data.count(b"[") > _MOST_LISTS:
         raise FormatError
     try:
         return json.loads(data.decode("ascii"), parse_int=_parse_int)
@@ -199,6 +214,7 @@ def _decode(fields: dict[str, Any]) -> dict[str, Any]:
         "kdf": None if fields["kdf"] is None else KdfParameters.from_dict(fields["kdf"]),
         "mode": RecoveryMode(fields["mode"]),
         "nonce": hex_to_bytes(fields["nonce"]),
+        "signer": hex_to_bytes(fields.get("signer", "")),
     }
 
 

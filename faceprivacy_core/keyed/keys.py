@@ -6,51 +6,46 @@ passphrase, so no message repeats it.
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
 import secrets
-import stat
 import unicodedata
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 
 import platformdirs
 
-from ..errors import InputError, KeyNotFoundError, WrongKeyError
+from ..errors import InputError, KeyNotFoundError, KeyUseError, WrongKeyError
 from .derivation import (
     KEY_BYTES,
     FaceKey,
     KdfParameters,
     Opaque,
+    SigningKey,
     check_key_bytes,
     check_nonce,
     derive_face_key,
     derive_root,
+    derive_signing_key,
     hkdf_sha256,
 )
+from .key_files import KEY_SUFFIX, read_key_text, replace_key_text, write_key_text
+from .key_names import HEX_KEY, check_name, check_own_variable, is_name, variable_of
+from .key_text import KeyText
+from .passphrases import weakness_of
 
-VARIABLE_PREFIX = "FACEPRIVACY_KEY_"
 FOLDER_VARIABLE = "FACEPRIVACY_KEY_DIR"
-KEY_SUFFIX = ".key"
+SERVER_VARIABLE = "FACEPRIVACY_DECRYPT_IN_SERVER"
+"""Names, separated by commas, of the keys in the environment that a server may decrypt with."""
 PASSPHRASE_ID = "passphrase"  # noqa: S105 - a word shown instead of an id, not a secret
-MAX_KEY_FILE_BYTES = 4096
 KEPT_ROOTS = 16
 """Passphrase hashes a handle remembers, one for each salt it met last."""
+ONLY_OPENS = "Expected a key of your own, got the released key of one face, which only opens. Make a new key."
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_RESERVED_NAME = "DIR"  # its variable is the one that names the folder
-_HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
-_KEY_LINE = re.compile(r"(faceprivacy-key-1|faceprivacy-face-key-1) ([0-9a-fA-F]{64})")
-_RAW_KEY_TAG, _FACE_KEY_TAG = "faceprivacy-key-1", "faceprivacy-face-key-1"
-_FILE_COMMENT = "# Whoever has this file can bring back the original faces. Keep it private, and keep a copy.\n"
-_BAD_NAME = (
-    "Expected the name of a key: 1 to 64 letters, digits, '-' and '_', other than 'dir'. Got something else. A key or "
-    "passphrase itself never goes here; make a key with: faceprivacy key new NAME"
-)
-
-DeriveFaceKey = Callable[[KdfParameters | None, bytes, bytes], FaceKey]
+GetRoot = Callable[[KdfParameters | None], bytes]
 
 
 class KeyKind(str, Enum):
@@ -67,53 +62,76 @@ class PrivacyKey(Opaque):
     Made by `from_bytes`, `from_passphrase` and `from_face_key`.
     """
 
-    __slots__ = ("__derive", "__kind", "__name", "__public_id")
+    __slots__ = ("__header_digest", "__in_server", "__kind", "__name", "__public_id", "__root", "__weakness")
 
-    def __init__(self, kind: KeyKind, name: str, public_id: str, derive: DeriveFaceKey) -> None:
+    def __init__(
+        self,
+        kind: KeyKind,
+        name: str,
+        public_id: str,
+        root: GetRoot,
+        *,
+        header_digest: bytes | None = None,
+        weakness: str = "",
+        decrypts_in_server: bool = False,
+    ) -> None:
         if name:
             check_name(name)
-        self.__kind, self.__name, self.__public_id, self.__derive = kind, name, public_id, derive
+        self.__kind, self.__name, self.__public_id, self.__root = kind, name, public_id, root
+        self.__header_digest, self.__weakness, self.__in_server = header_digest, weakness, decrypts_in_server
 
     @classmethod
-    def from_bytes(cls, raw: bytes, name: str = "") -> PrivacyKey:
-        """Make a handle on 32 random bytes.
+    def from_bytes(cls, raw: bytes, name: str = "", *, decrypts_in_server: bool = False) -> PrivacyKey:
+        """Make a handle on 32 random bytes; for `decrypts_in_server` see the property.
 
         Raises:
             InputError: Not 32 bytes, or not a name.
         """
         check_key_bytes(raw)
-        return cls(KeyKind.RAW, name, _public_id(raw), lambda _, nonce, header: derive_face_key(raw, nonce, header))
+        return cls(KeyKind.RAW, name, _public_id(raw), lambda _: raw, decrypts_in_server=decrypts_in_server)
 
     @classmethod
-    def from_passphrase(cls, text: str, name: str = "") -> PrivacyKey:
+    def from_passphrase(cls, text: str, name: str = "", *, decrypts_in_server: bool = False) -> PrivacyKey:
         """Make a handle on a passphrase; spaces at its ends count.
 
         Args:
             text: Brought to Unicode form NFKC, so that it is the same from every keyboard.
             name: Under which it is known.
+            decrypts_in_server: See the property.
 
         Raises:
             InputError: Empty, not valid Unicode, or not a name.
         """
         if not isinstance(text, str) or not text or _has_surrogates(text):
             raise InputError("Expected a passphrase of valid text, got none or something else.")
-        root = _remembered_root(unicodedata.normalize("NFKC", text).encode("utf-8"))
+        normal = unicodedata.normalize("NFKC", text)
+        root, weakness = _remembered_root(normal.encode("utf-8")), weakness_of(normal)
         # No id: one made from a passphrase would let anyone test guesses.
-        return cls(
-            KeyKind.PASSPHRASE, name, PASSPHRASE_ID, lambda kdf, nonce, header: derive_face_key(root(kdf), nonce, header)
-        )
+        return cls(KeyKind.PASSPHRASE, name, PASSPHRASE_ID, root, weakness=weakness, decrypts_in_server=decrypts_in_server)
 
     @classmethod
-    def from_face_key(cls, raw: bytes, name: str = "") -> PrivacyKey:
+    def from_face_key(
+        cls, raw: bytes, name: str = "", header_digest: bytes | None = None, *, decrypts_in_server: bool = False
+    ) -> PrivacyKey:
         """Make a handle on the released key of one face; it opens that face and no other.
 
-        Not for encrypting: its face key is always the same.
+        Not for encrypting: its face key is always the same, and it cannot sign.
+
+        Args:
+            raw: 32 bytes.
+            name: Under which it is known.
+            header_digest: SHA-256 of the face's header, so that the key takes no other one for it;
+                None for a key that was released before headers were kept with it.
+            decrypts_in_server: See the property.
 
         Raises:
             InputError: Not 32 bytes, or not a name.
         """
-        face_key = FaceKey(raw)
-        return cls(KeyKind.FACE, name, f"face-{_public_id(raw)}", lambda *_: face_key)
+        check_key_bytes(raw)
+        return cls(
+            KeyKind.FACE, name, f"face-{_public_id(raw)}", lambda _: raw, header_digest=header_digest,
+            decrypts_in_server=decrypts_in_server,
+        )  # fmt: skip
 
     @property
     def kind(self) -> KeyKind:
@@ -127,6 +145,29 @@ class PrivacyKey(Opaque):
     def public_id(self) -> str:
         """Eight hexadecimal digits that tell keys apart; the word "passphrase" for a passphrase."""
         return self.__public_id
+
+    @property
+    def decrypts_in_server(self) -> bool:
+        """Whether a server, which others may reach, may bring faces back with this key; its owner says so."""
+        return self.__in_server
+
+    def check_can_seal(self) -> None:
+        """Make sure that something may be sealed with this key.
+
+        Raises:
+            InputError: It is the released key of one face, or a passphrase that is too weak.
+        """
+        if self.kind is KeyKind.FACE or self.__weakness:
+            raise InputError(self.__weakness or ONLY_OPENS)
+
+    def check_server_use(self) -> None:
+        """Make sure that a server may decrypt with this key.
+
+        Raises:
+            KeyUseError: Its owner has not said so.
+        """
+        if not self.decrypts_in_server:
+            raise KeyUseError
 
     def __repr__(self) -> str:
         return f"PrivacyKey(name={self.name!r}, id={self.public_id})"
@@ -145,20 +186,40 @@ class PrivacyKey(Opaque):
 
         Raises:
             WrongKeyError: The face was encrypted with a passphrase and this is a raw key, or
-                the other way round.
+                the other way round; or this key was released for another header.
             InputError: The nonce has another length.
         """
-        if self.kind is not KeyKind.FACE and (kdf is not None) != (self.kind is KeyKind.PASSPHRASE):
-            raise WrongKeyError
         check_nonce(nonce)
-        return self.__derive(kdf, nonce, header)
+        if self.kind is KeyKind.FACE:
+            if self.__header_digest not in (None, hashlib.sha256(header).digest()):
+                raise WrongKeyError
+            return FaceKey(self.__root(None))
+        self._check_kind(kdf)
+        return derive_face_key(self.__root(kdf), nonce, header)
+
+    def signing_key(self, kdf: KdfParameters | None, nonce: bytes) -> SigningKey:
+        """Derive the key that signs what is sealed for one face. Arguments and errors as for `face_key`.
+
+        Raises:
+            InputError: Also: this is the released key of one face, which only opens.
+        """
+        if self.kind is KeyKind.FACE:
+            raise InputError(ONLY_OPENS)
+        check_nonce(nonce)
+        self._check_kind(kdf)
+        return derive_signing_key(self.__root(kdf), nonce)
+
+    def _check_kind(self, kdf: KdfParameters | None) -> None:
+        if (kdf is not None) != (self.kind is KeyKind.PASSPHRASE):
+            raise WrongKeyError
 
 
 def load_key(name: str, *, folder: Path | None = None, environ: Mapping[str, str] = os.environ) -> PrivacyKey:
     """Get a key by its name: from the environment, else from the folder of keys.
 
-    The variable is FACEPRIVACY_KEY_ and the name in capitals, '-' written as '_'. A value of
-    64 hexadecimal digits is a raw key, any other a passphrase.
+    The variable is FACEPRIVACY_KEY_ and the name in capitals; a name in small letters with '_' alone has
+    one. A value of 64 hexadecimal digits is a raw key, any other a passphrase. FACEPRIVACY_DECRYPT_IN_SERVER
+    names those of these keys that a server may decrypt with.
 
     Args:
         name: 1 to 64 letters, digits, '-' and '_'.
@@ -167,21 +228,24 @@ def load_key(name: str, *, folder: Path | None = None, environ: Mapping[str, str
 
     Raises:
         InputError: Not a name, or a passphrase that is not valid text.
-        KeyNotFoundError: No such key, or one that cannot be used.
+        KeyNotFoundError: No such key, or one that cannot be used; a variable that another spelling of the
+            name has.
     """
-    variable = _variable(name)
+    variable = variable_of(name)
     if variable not in environ:
         return _load_file(_path(name, key_folder(environ) if folder is None else folder), name)
+    check_own_variable(name)
+    allowed = name in environ.get(SERVER_VARIABLE, "").replace(" ", "").split(",")
     if not environ[variable]:
         raise KeyNotFoundError(f"Expected a key in the environment variable {variable}, it is empty. Set or remove it.")
-    if _HEX_KEY.fullmatch(environ[variable]):
-        return PrivacyKey.from_bytes(bytes.fromhex(environ[variable]), name)
-    return PrivacyKey.from_passphrase(environ[variable], name)
+    if HEX_KEY.fullmatch(environ[variable]):
+        return PrivacyKey.from_bytes(bytes.fromhex(environ[variable]), name, decrypts_in_server=allowed)
+    return PrivacyKey.from_passphrase(environ[variable], name, decrypts_in_server=allowed)
 
 
 def key_place(name: str, *, folder: Path | None = None, environ: Mapping[str, str] = os.environ) -> str:
     """Say where `load_key` takes a key from, whether or not there is one."""
-    variable = _variable(name)
+    variable = variable_of(name)
     if variable in environ:
         return f"environment variable {variable}"
     return str(_path(name, key_folder(environ) if folder is None else folder))
@@ -193,41 +257,63 @@ def key_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(chosen) if chosen else platformdirs.user_config_path("faceprivacy") / "keys"
 
 
+def has_key(name: str, *, folder: Path | None = None, environ: Mapping[str, str] = os.environ) -> bool:
+    """Say whether anything stands under this name, be it a usable key or not.
+
+    Raises:
+        InputError: Not a name.
+    """
+    return variable_of(name) in environ or os.path.lexists(_path(name, key_folder(environ) if folder is None else folder))
+
+
 def list_keys(folder: Path | None = None) -> tuple[str, ...]:
     """Return the names of the key files in a folder, sorted; none when there is no folder."""
     folder = key_folder() if folder is None else folder
     names = [path.stem for path in folder.glob("*" + KEY_SUFFIX)]
-    return tuple(sorted(name for name in names if _is_name(name)))
+    return tuple(sorted(name for name in names if is_name(name)))
 
 
-def create_key(name: str, folder: Path | None = None) -> Path:
+def create_key(name: str, folder: Path | None = None, *, decrypts_in_server: bool = False) -> Path:
     """Make a new random key and write it to a file only its owner can read.
 
+    Args:
+        name: 1 to 64 letters, digits, '-' and '_'.
+        folder: None means `key_folder()`.
+        decrypts_in_server: Whether a server may decrypt with it; whoever reaches the server then can.
+
     Raises:
-        InputError: Not a name, a key of this name exists, or the folder cannot be written.
+        InputError: Not a name, a key of this name or of one that differs in capitals, '-' and '_' alone
+            exists, or the folder cannot be written.
     """
-    return _write_file(name, folder, lambda: f"{_RAW_KEY_TAG} {secrets.token_bytes(KEY_BYTES).hex()}")
+    return _write_file(name, folder, lambda: KeyText(secrets.token_bytes(KEY_BYTES), False, decrypts_in_server))
 
 
-def save_face_key(name: str, face_key: FaceKey, folder: Path | None = None) -> Path:
+def save_face_key(
+    name: str, face_key: FaceKey, header: bytes, folder: Path | None = None, *, decrypts_in_server: bool = False
+) -> Path:
     """Write the key of one face to a file, so that this face alone can be released.
+
+    Args:
+        name, folder, decrypts_in_server: As for `create_key`.
+        face_key: Of the face.
+        header: The header's bytes as stored; the key opens no other.
 
     Raises:
         InputError: As for `create_key`.
     """
-    return _write_file(name, folder, lambda: f"{_FACE_KEY_TAG} {face_key.reveal().hex()}")
+    digest = hashlib.sha256(header).digest()
+    return _write_file(name, folder, lambda: KeyText(face_key.reveal(), True, decrypts_in_server, digest))
 
 
-def check_name(name: str) -> None:
-    """Make sure that a name is one; InputError otherwise, which does not repeat it."""
-    if not _is_name(name):
-        raise InputError(_BAD_NAME)
+def set_server_use(name: str, allowed: bool, folder: Path | None = None) -> None:
+    """Say in a key file whether a server may decrypt with the key.
 
-
-def _is_name(name: str) -> bool:
-    # A raw key is a word of 64 letters and digits too, and must not be taken for a name.
-    is_word = isinstance(name, str) and _NAME.fullmatch(name) is not None and _HEX_KEY.fullmatch(name) is None
-    return is_word and name.upper() != _RESERVED_NAME
+    Raises:
+        InputError: Not a name, or the folder cannot be written.
+        KeyNotFoundError: There is no such file, or one that cannot be used.
+    """
+    path = _path(name, key_folder() if folder is None else folder)
+    replace_key_text(path, replace(read_key_text(path), decrypts_in_server=allowed))
 
 
 def _public_id(raw: bytes) -> str:
@@ -244,80 +330,29 @@ def _has_surrogates(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _variable(name: str) -> str:
-    check_name(name)
-    return VARIABLE_PREFIX + name.upper().replace("-", "_")
-
-
 def _path(name: str, folder: Path) -> Path:
     check_name(name)
     return Path(folder) / (name + KEY_SUFFIX)
 
 
 def _load_file(path: Path, name: str) -> PrivacyKey:
-    try:
-        # Without O_NONBLOCK, a named pipe under this name would make the program wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
-    except FileNotFoundError:
-        raise KeyNotFoundError(
-            f"Expected a key of this name in the environment variable {VARIABLE_PREFIX}NAME (in capitals, '-' written "
-            f"as '_') or in the file NAME{KEY_SUFFIX} in {path.parent}, found neither. Make one with: "
-            "faceprivacy key new NAME"
-        ) from None
-    except OSError as error:
-        raise KeyNotFoundError(f"Expected to read the key file {path}, got: {error.strerror}. Check who owns it.") from None
-    try:
-        status = os.fstat(descriptor)
-        is_file = stat.S_ISREG(status.st_mode)
-        if is_file and os.name == "posix" and status.st_mode & 0o077:
-            raise KeyNotFoundError(
-                f"Expected a key file that only its owner can use, others may use {path} too. Run: chmod 600 '{path}'"
-            )
-        key = _parse(os.read(descriptor, MAX_KEY_FILE_BYTES + 1), name) if is_file else None
-    finally:
-        os.close(descriptor)
-    if key is None:
-        raise KeyNotFoundError(
-            f"Expected a key file written by `faceprivacy key new`, {path} is none or damaged. Put back a copy of it."
-        )
-    return key
+    found = read_key_text(path)
+    if found.is_face_key:
+        return PrivacyKey.from_face_key(found.raw, name, found.header_digest, decrypts_in_server=found.decrypts_in_server)
+    return PrivacyKey.from_bytes(found.raw, name, decrypts_in_server=found.decrypts_in_server)
 
 
-def _parse(content: bytes, name: str) -> PrivacyKey | None:
-    """Read the one key line of a file; None when anything else is in it."""
-    # Returns instead of raising: an error from here would carry the content.
-    try:
-        lines = [line for line in content.decode("utf-8").splitlines() if line and not line.startswith("#")]
-    except UnicodeDecodeError:
-        return None
-    found = _KEY_LINE.fullmatch(lines[0]) if len(lines) == 1 and len(content) <= MAX_KEY_FILE_BYTES else None
-    if found is None:
-        return None
-    make = PrivacyKey.from_bytes if found[1] == _RAW_KEY_TAG else PrivacyKey.from_face_key
-    return make(bytes.fromhex(found[2]), name)
+def _write_file(name: str, folder: Path | None, make_text: Callable[[], KeyText]) -> Path:
+    """Write a new key file.
 
-
-def _write_file(name: str, folder: Path | None, make_line: Callable[[], str]) -> Path:
-    """Write a new key file; the line is made where it is written, so that no error can carry it."""
+    A name that another one differs from in capitals, '-' and '_' alone has the same variable, and on some
+    systems the same file.
+    """
     path = _path(name, key_folder() if folder is None else folder)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"Expected to make the folder {path.parent}, got: {error.strerror}. Choose another.") from None
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o600)
-    except FileExistsError:
-        raise InputError(f"Expected a new name, {path} is there already. It was not touched.") from None
-    except OSError as error:
-        raise InputError(f"Expected to write a key to {path.parent}, got: {error.strerror}. Choose another.") from None
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write((_FILE_COMMENT + make_line() + "\n").encode("ascii"))
-            stream.flush()
-            os.fsync(descriptor)
-    except BaseException as error:
-        path.unlink(missing_ok=True)  # half a key is worse than none
-        if isinstance(error, OSError):
-            raise InputError(f"Expected to write a key to {path.parent}, got: {error.strerror}. Choose another.") from None
-        raise
+    if any(variable_of(other) == variable_of(name) and other != name for other in list_keys(path.parent)):
+        raise InputError(
+            f"Expected a name that differs from those of other keys in more than capitals, '-' and '_', {path.parent} holds "
+            "one that is nearly the same. Choose another; nothing was touched."
+        )
+    write_key_text(path, make_text)
     return path

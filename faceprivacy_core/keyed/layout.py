@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..images import cut, ownership_weights, place_crop
+from ..images import cut, place_crop, share_mask
 from ..pixels import to_tensor
 from ..types import Face, FaceCrops, Faces
 from .decrypt import remove_faces
 from .header import RecoveryMode
 from .models import KeyedModel
 from .picture import KeyedPicture, Picture, region_of
-from .regions import Claim, Region, choose_cells, claim_pixels, claimed_pixels, cut_crop
+from .regions import DEFAULT_CELL, Claim, Region, choose_cells, claim_pixels, claimed_pixels, cut_crop
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +58,11 @@ def lay_out(picture: KeyedPicture, faces: Faces, mask: Tensor, model: KeyedModel
         InputError: Mask and faces do not go together, or faces disturb one another.
     """
     height, width = picture.pixels.shape[:2]
-    size = crop_size if model is None else model.crop_size
+    size, cell = (crop_size, DEFAULT_CELL) if model is None else (model.crop_size, model.factor)
     crops = FaceCrops(tuple(place_crop(face, size) for face in faces.items), faces, size=size)
     regions = []
-    for index, share in enumerate(ownership_weights(crops, mask)):
-        cells = choose_cells(cut(share[None], _alone(crops, index)))
+    for index, share in enumerate(share_mask(crops, mask)):
+        cells = choose_cells(cut(share.whole(height, width)[None], _alone(crops, index)), cell)
         regions.append(Region(size, crops.items[index].crop_to_image, cells))
     earlier = [region_of(header) for header in picture.headers]
     claims = claim_pixels([*earlier, *regions], height, width)

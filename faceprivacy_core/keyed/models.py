@@ -24,15 +24,19 @@ class KeyedModel(Protocol):
     Latents and pictures cross this border in float32 on the CPU; a job's latents are on `device`.
 
     Attributes:
-        crop_size: Side of the face crops in pixels, a multiple of 8.
+        crop_size: Side of the face crops in pixels, a multiple of 8 and of `factor`.
+        factor: Side of a crop divided by the side of its latent, see `regions.CELL_SIDES`.
         device: Where jobs compute.
     """
 
     crop_size: int
     device: torch.device
 
+    @property
+    def factor(self) -> int: ...
+
     def encode(self, crops: Tensor) -> Tensor:
-        """Encode (N, 3, S, S) in [0, 1] to latents (N, C, S / 8, S / 8), the mode of the posterior."""
+        """Encode (N, 3, S, S) in [0, 1] to latents (N, C, S / factor, S / factor), the mode of the posterior."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -72,6 +76,11 @@ class BuiltinKeyedModel:
         self.model = model
         self.crop_size = model.resolution
         self.device = next(model.autoencoder.parameters()).device
+
+    @cached_property
+    def factor(self) -> int:
+        blank = torch.zeros(1, 3, self.crop_size, self.crop_size)
+        return self.crop_size // self.encode(blank).shape[-1]
 
     def encode(self, crops: Tensor) -> Tensor:
         with torch.no_grad():

@@ -16,6 +16,7 @@ from .regions import Claim
 from .transports import Moments
 
 _CORNER = struct.Struct("<II")
+_PNG_START, _PNG_SIZE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", struct.Struct(">II")
 _SHAPE = struct.Struct("<HHH")
 _MOMENTS = struct.Struct("<dd")
 _MEAN_LIMIT = 0.25
@@ -25,33 +26,53 @@ Picture = NDArray[np.uint8]
 
 
 def write_pixels(picture: Picture, claim: Claim) -> bytes:
-    """Pack the original pixels of a claim: corner, then a PNG whose alpha says which pixels are its own."""
-    window = picture[claim.rows, claim.columns]
-    owned = claim.owned
-    rgba = np.dstack([window * owned[..., None], owned.astype(np.uint8) * 255]).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(rgba).save(file, "PNG", compress_level=9)
-    return _CORNER.pack(claim.rows.start, claim.columns.start) + file.getvalue()
+    """Pack the original pixels of a claim as they are: their number is public, so the length says nothing about them."""
+    return picture[claim.rows, claim.columns][claim.owned].tobytes()
 
 
-def restore_pixels(payload: bytes, picture: Picture) -> Picture:
-    """Put packed pixels back into a picture.
+def read_pixels(payload: bytes, claim: Claim) -> NDArray[np.uint8]:
+    """Unpack the pixels of a claim, (N, 3), row by row.
 
     Raises:
-        FormatError: They do not fit.
+        FormatError: They are not as many as the claim has.
     """
+    count = int(claim.owned.sum())
+    if len(payload) != 3 * count:
+        raise FormatError
+    return np.frombuffer(payload, np.uint8).reshape(count, 3)
+
+
+def read_packed_pixels(payload: bytes, claim: Claim) -> NDArray[np.uint8]:
+    """Unpack the pixels of a claim from version 1: its corner, then a PNG whose alpha says which pixels are its own.
+
+    Returns:
+        (N, 3), row by row.
+
+    Raises:
+        FormatError: Place, size or alpha are not those of the claim.
+    """
+    if len(payload) < _CORNER.size + len(_PNG_START) + _PNG_SIZE.size:
+        raise FormatError
+    corner, start = _CORNER.unpack_from(payload), _CORNER.size + len(_PNG_START)
+    size = _PNG_SIZE.unpack_from(payload, start)
+    # The size stands in front, and is compared before a decoder asks for memory.
+    fits = corner == (claim.rows.start, claim.columns.start) and size == claim.owned.shape[::-1]
+    if not fits or payload[_CORNER.size : start] != _PNG_START:
+        raise FormatError
     try:
-        top, left = _CORNER.unpack_from(payload)
         with Image.open(io.BytesIO(payload[_CORNER.size :]), formats=["PNG"]) as opened:
-            if opened.mode != "RGBA" or opened.width + left > picture.shape[1] or opened.height + top > picture.shape[0]:
-                raise FormatError
             rgba = np.asarray(opened)
-    except (struct.error, OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError):
         raise FormatError from None
+    if rgba.shape != (*claim.owned.shape, 4) or not np.array_equal(rgba[..., 3] == 255, claim.owned):
+        raise FormatError
+    return rgba[claim.owned][:, :3]
+
+
+def restore_pixels(picture: Picture, claim: Claim, pixels: NDArray[np.uint8]) -> Picture:
+    """Put pixels (N, 3) back where a claim is, and nowhere else; the picture is not modified."""
     result = picture.copy()
-    window = result[top : top + rgba.shape[0], left : left + rgba.shape[1]]
-    owned = rgba[..., 3] == 255
-    window[owned] = rgba[owned][:, :3]
+    result[claim.rows, claim.columns][claim.owned] = pixels
     return result
 
 
@@ -93,7 +114,7 @@ def read_moments(payload: bytes) -> Moments:
 
 
 def write_coarse_moments(moments: Moments) -> bytes:
-    """Pack moments in two bytes of which every value is plausible, so that no key looks wrong."""
+    """Pack moments in two bytes of which every value can be used, so that no key gives an error."""
     low, high = _SCALE_RANGE
     parts = (moments.mean / (2 * _MEAN_LIMIT) + 0.5, (moments.scale - low) / (high - low))
     return bytes(round(255 * min(max(part, 0.0), 1.0)) for part in parts)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FormatError, InputError
+from ..errors import FormatError, InputError, PictureSizeError
 from .container import KeyedFaceRecord, pack, unpack
-from .derivation import FaceKey
+from .derivation import FaceKey, SigningKey
 from .header import Bind, FaceHeader
-from .regions import Claim, Region, claim_pixels, claimed_pixels
+from .regions import DEFAULT_CELL, Claim, Region, claim_pixels, claimed_pixels
 from .sealing import seal, seal_unmarked
+from .signing import add_signature, set_digest
 
 Picture = NDArray[np.uint8]
 
@@ -23,21 +25,23 @@ Picture = NDArray[np.uint8]
 class UnsealedFace:
     """A face of this process whose payload is sealed when the container is written.
 
-    Sealing waits, because payloads are bound to the pixels and further faces may still be
-    encrypted. Cannot be pickled, and shows nothing.
+    Sealing waits, because payloads are bound to the pixels and to the other faces, and further faces
+    may still be encrypted. Cannot be pickled, and shows nothing.
 
     Attributes:
         header: Public parameters.
         key: Of this face.
+        signer: Signs for this face; not used with a decoy.
         payload: What brings the original back.
     """
 
     header: FaceHeader
     key: FaceKey = field(repr=False)
+    signer: SigningKey = field(repr=False)
     payload: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class KeyedPicture:
     """A picture with keyed faces.
 
@@ -54,14 +58,15 @@ class KeyedPicture:
             raise InputError(f"Expected a picture (H, W, 3) of uint8, got {self.pixels.shape} {self.pixels.dtype}.")
         for header in self.headers:
             if (header.height, header.width) != self.pixels.shape[:2]:
-                raise FormatError
+                raise PictureSizeError((header.width, header.height), self.pixels.shape[1::-1])
 
     @classmethod
     def from_container(cls, pixels: Picture, container: bytes) -> KeyedPicture:
         """Put a published picture and its container together.
 
         Raises:
-            FormatError: The container is damaged, or belongs to a picture of another size.
+            FormatError: The container is damaged.
+            PictureSizeError: It belongs to a picture of another size.
         """
         return cls(pixels, unpack(container))
 
@@ -69,9 +74,9 @@ class KeyedPicture:
     def headers(self) -> tuple[FaceHeader, ...]:
         return tuple(face.header for face in self.faces)
 
-    @property
+    @cached_property
     def claims(self) -> list[Claim]:
-        """Return the pixels of every face, in order."""
+        """Return the pixels of every face, in order; computed once."""
         regions = [region_of(header) for header in self.headers]
         try:
             return claim_pixels(regions, *self.pixels.shape[:2])
@@ -79,19 +84,28 @@ class KeyedPicture:
             raise FormatError from None
 
     def records(self) -> tuple[KeyedFaceRecord, ...]:
-        """Seal what is not sealed yet, bound to the pixels as they are now."""
-        sealed = []
-        for face in self.faces:
-            if isinstance(face, KeyedFaceRecord):
-                sealed.append(face)
-                continue
-            header = face.header.to_bytes()
+        """Seal what is not sealed yet, bound to the pixels as they are now and to the set of all faces.
+
+        Raises:
+            InputError: Some faces are sealed and some are not: a set that was signed does not grow.
+        """
+        sealed = [face for face in self.faces if isinstance(face, KeyedFaceRecord)]
+        if len(sealed) == len(self.faces):
+            return tuple(sealed)
+        if sealed:
+            raise InputError("Expected faces encrypted in one run, got some from a file. Decrypt it, and encrypt all faces.")
+        headers = [header.to_bytes() for header in self.headers]
+        digest, binding = set_digest(headers), cache(self.binding)
+        records = []
+        for face, header in zip(self.faces, headers, strict=True):
+            assert isinstance(face, UnsealedFace)  # noqa: S101 - the others were found above
             if face.header.decoy:
                 blob = seal_unmarked(face.key, header, face.payload)
             else:
-                blob = seal(face.key, header, face.payload, self.binding(face.header.bind))
-            sealed.append(KeyedFaceRecord(face.header, blob))
-        return tuple(sealed)
+                blob = seal(face.key, header, face.payload, digest + binding(face.header.bind))
+                blob = add_signature(face.signer, header, blob, digest)
+            records.append(KeyedFaceRecord(face.header, blob))
+        return tuple(records)
 
     def container(self) -> bytes:
         """Return the bytes that travel with the picture, in a PNG or beside it."""
@@ -119,6 +133,9 @@ def region_of(header: FaceHeader) -> Region:
     if not 1e-3 < abs(np.linalg.det(affine[:, :2])) < 1e6:
         raise FormatError
     try:
-        return Region(header.crop_size, affine, header.cells)
+        region = Region(header.crop_size, affine, header.cells)
     except InputError:
         raise FormatError from None
+    if header.version == 1 and region.cell != DEFAULT_CELL:
+        raise FormatError
+    return region

@@ -1,7 +1,7 @@
 """The pixels of a picture that a keyed face takes, computed alike by writer and reader.
 
-A region is a set of cells of an aligned crop (8 x 8 crop pixels each, one latent position)
-and the crop's place in the picture. Both stand in the public header, and the pixels follow
+A region is a set of cells of an aligned crop (one latent position each: 8 x 8 crop pixels with most
+autoencoders, 16 x 16 with some) and the crop's place in the picture. Both stand in the public header, and the pixels follow
 from them with additions, multiplications and comparisons alone, so that every machine
 finds the same pixels to the last one. The rule is part of the file format: another one needs
 another `header.VERSION`.
@@ -20,9 +20,14 @@ from torch.nn import functional as F
 
 from ..align import warp
 from ..errors import InputError, NoFaceError
+from ..picture_files import is_grey
+from ..pixels import without_colours
 
-CELL = 8
-"""Side of a cell in crop pixels: the downscaling of the latents of every supported VAE."""
+CELL_SIDES = (8, 16)
+"""Sides that a cell may have, crop pixels: the downscaling of the latents. Powers of two, so that dividing by one is exact."""
+
+DEFAULT_CELL = 8
+"""Where no model says one, and in files of version 1."""
 
 MIN_COVER = 0.3
 """Part of a cell that the mask must cover for the cell to belong to the face."""
@@ -35,6 +40,12 @@ STEEP_FACTOR = 8.0 / 3.0
 
 MAX_OVERLAP = 16
 """How often crops may cover a picture in all, so that a forged header cannot take unbounded memory and time."""
+
+BAND_PIXELS = 2**18
+"""Pixels whose weights are computed at a time, 120 bytes each."""
+
+MAX_TOUCHED = 2**25
+"""Pixels that crops may cover in all where that is more than twice the picture."""
 
 Picture = NDArray[np.uint8]
 
@@ -54,9 +65,17 @@ class Region:
     cells: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
-        side = self.crop_size // CELL
-        if self.cells.shape != (side, side):
-            raise InputError(f"Expected {side} x {side} cells for a crop of {self.crop_size} pixels, got {self.cells.shape}.")
+        rows, columns = self.cells.shape
+        if rows != columns or self.crop_size % rows or self.crop_size // rows not in CELL_SIDES:
+            raise InputError(
+                f"Expected as many rows as columns of cells, with a side of 8 or 16 pixels in a crop of {self.crop_size}, "
+                f"got {rows} x {columns} cells."
+            )
+
+    @property
+    def cell(self) -> int:
+        """Side of a cell, crop pixels."""
+        return self.crop_size // len(self.cells)
 
     @property
     def image_to_crop(self) -> NDArray[np.float64]:
@@ -102,19 +121,20 @@ class Claim:
         return replace(self, weights=np.minimum(self.weights * STEEP_FACTOR, 1.0))
 
 
-def choose_cells(mask: Tensor) -> NDArray[np.bool_]:
+def choose_cells(mask: Tensor, cell: int) -> NDArray[np.bool_]:
     """Choose the cells of a face from its mask.
 
     Args:
         mask: (1, 1, S, S) in [0, 1], the face's own mask in crop pixels.
+        cell: Side of a cell, crop pixels.
 
     Returns:
-        (S / 8, S / 8) bool: cells of which the mask touches at least 30 %.
+        (S / cell, S / cell) bool: cells of which the mask touches at least 30 %.
 
     Raises:
         NoFaceError: The mask leaves no cell.
     """
-    cells = (F.avg_pool2d((mask > 0).float(), CELL) > MIN_COVER)[0, 0].numpy()
+    cells = (F.avg_pool2d((mask > 0).float(), cell) > MIN_COVER)[0, 0].numpy()
     if not cells.any():
         raise NoFaceError("Expected a mask that covers the face, got one that leaves nothing of it. Widen the mask.")
     return cells
@@ -132,17 +152,20 @@ def claim_pixels(regions: Sequence[Region], height: int, width: int) -> list[Cla
     """
     windows = [_window(region, height, width) for region in regions]
     touched = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in windows)
-    if touched > MAX_OVERLAP * height * width:
-        raise InputError(f"Expected crops that cover the picture at most {MAX_OVERLAP} times together. Choose fewer faces.")
+    if touched > min(MAX_OVERLAP * height * width, max(MAX_TOUCHED, 2 * height * width)):
+        raise InputError(
+            f"Expected crops that cover the picture at most {MAX_OVERLAP} times together, and a large picture at most twice. "
+            "Choose fewer faces."
+        )
     taken = np.zeros((height, width), dtype=bool)
     claims = []
     for region, (rows, columns) in zip(regions, windows, strict=True):
         weights = _weights(region, rows, columns)
         weights[taken[rows, columns]] = 0.0
-        inside = np.argwhere(weights > 0.0)
-        if not len(inside):
+        down, across = ((weights > 0.0).any(axis=axis).nonzero()[0] for axis in (1, 0))
+        if not len(down):
             raise InputError("Expected every face to have pixels of its own, one has none. Choose fewer, or other, faces.")
-        (top, left), (bottom, right) = inside.min(axis=0), inside.max(axis=0) + 1
+        (top, bottom), (left, right) = ((line[0], line[-1] + 1) for line in (down, across))
         own = weights[top:bottom, left:right]
         claim = Claim(
             slice(rows.start + int(top), rows.start + int(bottom)),
@@ -176,7 +199,7 @@ def lay_crop(crop: Tensor, region: Region, claim: Claim) -> Tensor:
 
 
 def paste(picture: Picture, layer: Tensor, claim: Claim, *, soft: bool) -> Picture:
-    """Replace the pixels of a claim; every other byte stays.
+    """Replace the pixels of a claim; every other byte stays, and a picture without colour stays without.
 
     Args:
         picture: (H, W, 3) uint8. Not modified.
@@ -184,6 +207,8 @@ def paste(picture: Picture, layer: Tensor, claim: Claim, *, soft: bool) -> Pictu
         claim: The pixels.
         soft: Blend over the claim's rim; otherwise replace every owned pixel wholly.
     """
+    if is_grey(picture):
+        layer = without_colours(layer)
     weights = claim.weights if soft else claim.owned.astype(np.float64)
     result = picture.copy()
     window = result[claim.rows, claim.columns]
@@ -194,9 +219,10 @@ def paste(picture: Picture, layer: Tensor, claim: Claim, *, soft: bool) -> Pictu
 
 
 def _window(region: Region, height: int, width: int) -> tuple[slice, slice]:
-    """Return the part of the picture that the crop touches."""
-    edge = region.crop_size - 0.5
-    corners = np.array([[-0.5, -0.5], [edge, -0.5], [-0.5, edge], [edge, edge]])
+    """Return the part of the picture that the cells, and the smoothing around them, can touch."""
+    rows, columns = (np.flatnonzero(region.cells.any(axis=axis)) for axis in (1, 0))
+    edges = [region.cell * (np.array([line[0] - 1, line[-1] + 2]) - 0.5 / region.cell) for line in (columns, rows)]
+    corners = np.array([[x, y] for x in edges[0] for y in edges[1]])
     spots = corners @ region.crop_to_image[:, :2].T + region.crop_to_image[:, 2]
     low, high = np.floor(spots.min(axis=0)), np.ceil(spots.max(axis=0)) + 1
     left, top = (int(value) for value in np.clip(low, 0, [width - 1, height - 1]))
@@ -205,11 +231,21 @@ def _window(region: Region, height: int, width: int) -> tuple[slice, slice]:
 
 
 def _weights(region: Region, rows: slice, columns: slice) -> NDArray[np.float64]:
+    """Compute the weights of a rectangle, in bands of rows, so that large faces take little memory."""
+    width = columns.stop - columns.start
+    weights, height = np.empty((rows.stop - rows.start, width)), max(BAND_PIXELS // width, 1)
+    for top in range(rows.start, rows.stop, height):
+        band = slice(top, min(top + height, rows.stop))
+        weights[band.start - rows.start : band.stop - rows.start] = _band_weights(region, band, columns)
+    return weights
+
+
+def _band_weights(region: Region, rows: slice, columns: slice) -> NDArray[np.float64]:
     """Smooth the cells with a quadratic B-spline, which rounds their corners, and steepen the rim."""
     y, x = np.mgrid[rows, columns].astype(np.float64)
     (a, b, left), (c, d, top) = region.image_to_crop
-    column, across = _nearest((a * x + b * y + left + 0.5) / CELL - 0.5)
-    row, down = _nearest((c * x + d * y + top + 0.5) / CELL - 0.5)
+    column, across = _nearest((a * x + b * y + left + 0.5) / region.cell - 0.5)
+    row, down = _nearest((c * x + d * y + top + 0.5) / region.cell - 0.5)
     padded = np.pad(region.cells.astype(np.float64), 2)
     limit = region.cells.shape[0]
     inside = (column >= -1) & (row >= -1) & (column <= limit) & (row <= limit)

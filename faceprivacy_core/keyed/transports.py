@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..diffusion.inversion import invert_euler
+from ..diffusion.inversion import as_if_at, invert_euler
 from ..diffusion.samplers import Background, sample_euler
 from ..errors import NumericalError
 from ..protocols import Denoiser, Progress
@@ -111,7 +111,7 @@ def flip_signs(
 ) -> Tensor:
     """Apply the paper's rule, which is its own inverse.
 
-    Naive DDIM inversion of the whole crop, signs flipped under the mask at full noise, DDIM
+    Naive DDIM inversion of the whole crop (see `invert_euler`), signs flipped under the mask at full noise, DDIM
     back with the stored inversion trajectory pasted outside the mask after every step.
 
     Args:
@@ -127,9 +127,9 @@ def flip_signs(
         levels = sigmas.flip(0).tolist()
         trajectory = [face.to(model.device)]
         for low, high in pairwise(levels):
-            x = trajectory[-1]
+            x = as_if_at(trajectory[-1], low, high)
             slope = (x - denoiser(x, high, None)) / high
-            trajectory.append(x + (high - low) * slope)
+            trajectory.append(trajectory[-1] + (high - low) * slope)
         signs = Keystream(key.subkey("signs")).signs(face[0].numel())
         flipped = torch.from_numpy(signs).to(trajectory[-1]).view_as(face) * trajectory[-1]
         x = cells * flipped + (1.0 - cells) * trajectory[-1]

@@ -75,6 +75,8 @@ def summarize(report: PrivacyReport) -> str:
 
     The recognisers that were held out judge; if there are none the others do, and it is said.
     """
+    if not report.faces:
+        return "No face was found or chosen here, so nobody was compared. Look whether that is so."
     held_out = [[item for item in face.recognizers if item.role == HELD_OUT] for face in report.faces]
     if not all(held_out):
         everyone = [face.recognizers for face in report.faces]
@@ -135,7 +137,10 @@ def _draw_bar(draw: ImageDraw.ImageDraw, y: int, result: RecognizerResult) -> No
     _lenient_mark(draw, BAR_LEFT + round(result.thresholds[0.01] * BAR_WIDTH), y - 4, y + 32)
     _strict_mark(draw, BAR_LEFT + round(result.thresholds[0.001] * BAR_WIDTH), y - 4, y + 32)
     _text(draw, (VERDICT_LEFT, y - 3), text, 19, width=WIDTH - MARGIN - VERDICT_LEFT)
-    _text(draw, (VERDICT_LEFT, y + 19), f"similarity {result.similarity:.2f}", 16, GREY)
+    other = result.other
+    beside = "" if other is None else f"; to the other photo {other.after:.2f} (before {other.before:.2f})"
+    said = f"similarity {result.similarity:.2f}{beside}"
+    _text(draw, (VERDICT_LEFT, y + 19), said, 16, GREY, width=WIDTH - MARGIN - VERDICT_LEFT)
 
 
 def _verdict(result: RecognizerResult) -> tuple[str, Colour]:

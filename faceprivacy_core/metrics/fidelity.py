@@ -6,14 +6,21 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from scipy.ndimage import gaussian_filter
 
 from ..errors import InputError
 
+WINDOW_SIGMA_PX = 1.5
 WINDOW_RADIUS_PX = 5
-"""Of SSIM's Gaussian window: 1.5 pixels wide, cut at 3.5 times that."""
+"""Of SSIM's Gaussian window, cut at 3.5 times its width."""
+
+LUMINANCE_STABILITY = (0.01 * 255) ** 2
+CONTRAST_STABILITY = (0.03 * 255) ** 2
+"""C1 and C2 of SSIM for 8-bit values."""
 
 MIN_SIDE_PX = 2 * WINDOW_RADIUS_PX + 1
+STRIP_PX = 256
+"""Rows that are measured at a time, so that memory does not grow with the picture."""
 
 Picture = NDArray[np.uint8]
 Region = NDArray[np.bool_]
@@ -36,7 +43,8 @@ def compute_psnr(original: Picture, changed: Picture, region: Region) -> float |
     before, after = original[region], changed[region]
     if np.array_equal(before, after):
         return math.inf
-    return float(peak_signal_noise_ratio(before, after, data_range=255))
+    error = np.mean((before.astype(np.float64) - after.astype(np.float64)) ** 2)
+    return float(10.0 * np.log10(255.0**2 / error))
 
 
 def compute_ssim(original: Picture, changed: Picture, region: Region) -> float | None:
@@ -68,27 +76,35 @@ def compute_ssim_map(original: Picture, changed: Picture) -> NDArray[np.float32]
         (H, W) float32 in [-1, 1].
 
     Source: Wang, Bovik, Sheikh and Simoncelli (2004), Image quality assessment: from error
-        visibility to structural similarity, with their Gaussian window, through scikit-image.
+        visibility to structural similarity, with their Gaussian window.
     """
     values = np.ones(original.shape[:2], dtype=np.float32)
     differs = (original != changed).any(axis=2)
     if not differs.any():
         return values
-    part = bounding_box(differs, margin=3 * WINDOW_RADIUS_PX)
-    maps = [
-        structural_similarity(
-            before.astype(np.float32),
-            after.astype(np.float32),
-            data_range=255,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-            full=True,
-        )[1]
-        for before, after in zip(np.moveaxis(original[part], 2, 0), np.moveaxis(changed[part], 2, 0), strict=True)
-    ]
-    values[part] = np.mean(maps, axis=0)
+    rows, columns = bounding_box(differs, margin=3 * WINDOW_RADIUS_PX)
+    for top in range(rows.start, rows.stop, STRIP_PX):
+        bottom = min(top + STRIP_PX, rows.stop)
+        if not differs[max(0, top - WINDOW_RADIUS_PX) : bottom + WINDOW_RADIUS_PX, columns].any():
+            continue
+        # A strip ends where the windows of its pixels do, and is never narrower than one window.
+        start = max(0, min(top - 3 * WINDOW_RADIUS_PX, original.shape[0] - MIN_SIDE_PX))
+        part = slice(start, bottom + 3 * WINDOW_RADIUS_PX), columns
+        pairs = zip(np.moveaxis(original[part], 2, 0), np.moveaxis(changed[part], 2, 0), strict=True)
+        maps = [_ssim_of_channel(before.astype(np.float32), after.astype(np.float32)) for before, after in pairs]
+        values[top:bottom, columns] = np.mean(maps, axis=0)[top - start : bottom - start]
     return values
+
+
+def _ssim_of_channel(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    def windowed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return gaussian_filter(values, WINDOW_SIGMA_PX, radius=WINDOW_RADIUS_PX)
+
+    mean_x, mean_y = windowed(x), windowed(y)
+    variances = (windowed(x * x) - mean_x**2) + (windowed(y * y) - mean_y**2)
+    covariance = windowed(x * y) - mean_x * mean_y
+    luminance = (2.0 * mean_x * mean_y + LUMINANCE_STABILITY) / (mean_x**2 + mean_y**2 + LUMINANCE_STABILITY)
+    return luminance * (2.0 * covariance + CONTRAST_STABILITY) / (variances + CONTRAST_STABILITY)
 
 
 def mean_inside(values: NDArray[np.float32], region: Region) -> float | None:

@@ -29,6 +29,29 @@ SAME_FACE_DISTANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class OtherPhoto:
+    """How alike one recogniser finds a face and another photo of the person.
+
+    Attributes:
+        before: Cosine similarity of the original and the other photo in [-1, 1]: what there was to lose.
+        after: That of the protected picture, at the same landmarks as `RecognizerResult.similarity`.
+    """
+
+    before: float
+    after: float
+
+    def to_json_dict(self, thresholds: dict[float, float]) -> dict[str, Any]:
+        sides = {"before": self.before, "after": self.after}
+        similarities = {f"similarity_{side}": value for side, value in sides.items()}
+        verified = {
+            f"verified_{side}_{_fmr_name(fmr)}": value >= thresholds[fmr]
+            for side, value in sides.items()
+            for fmr in FALSE_MATCH_RATES
+        }
+        return similarities | verified
+
+
+@dataclass(frozen=True, slots=True)
 class RecognizerResult:
     """What one recogniser says about one face.
 
@@ -40,6 +63,7 @@ class RecognizerResult:
         similarity: Cosine similarity of the face before and after in [-1, 1]; the larger one of
             those at the landmarks of the original and at those found afterwards.
         thresholds: Similarity from which two pictures count as one person: {0.01: t, 0.001: t}.
+        other: Both pictures beside another photo of the person; None when there was none.
     """
 
     name: str
@@ -48,6 +72,7 @@ class RecognizerResult:
     licence: str
     similarity: float
     thresholds: dict[float, float]
+    other: OtherPhoto | None = None
 
     def is_verified(self, fmr: float) -> bool:
         """Tell whether the face counts as the same person at a false match rate, 0.01 or 0.001."""
@@ -56,7 +81,9 @@ class RecognizerResult:
     def to_json_dict(self) -> dict[str, Any]:
         plain = {key: getattr(self, key) for key in ("name", "family", "role", "licence", "similarity")}
         thresholds = {f"threshold_{_fmr_name(fmr)}": self.thresholds[fmr] for fmr in FALSE_MATCH_RATES}
-        return plain | thresholds | {f"verified_{_fmr_name(fmr)}": self.is_verified(fmr) for fmr in FALSE_MATCH_RATES}
+        verified = {f"verified_{_fmr_name(fmr)}": self.is_verified(fmr) for fmr in FALSE_MATCH_RATES}
+        other = {} if self.other is None else {"other": self.other.to_json_dict(self.thresholds)}
+        return plain | thresholds | verified | other
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +181,9 @@ def compute_report(
     mask: NDArray[np.floating] | None,
     perceptual: PerceptualDistance | None,
     faces: Sequence[Face] | None = None,
+    other: Picture | None = None,
 ) -> PrivacyReport:
-    """Measure a protected picture against its original.
+    """Measure a protected picture against its original, and against another photo of the person.
 
     Args:
         original: (H, W, 3) uint8 RGB. Not modified.
@@ -165,11 +193,14 @@ def compute_report(
         seen: Names of the recognisers the method computed with; the others are held out.
         mask: (H, W) in [0, 1], above 0 where changes were allowed; None when unknown.
         perceptual: Measures LPIPS; None leaves it out.
-        faces: Faces of the original when they are known; None detects them.
+        faces: Faces of the original that were to be protected, when they are known; none gives a report without
+            faces. None detects them.
+        other: (H', W', 3) uint8 RGB, another photo of the person, of any size; its largest face is compared with every
+            face. Not modified.
 
     Raises:
         InputError: Sizes differ, a mask or name does not fit, or there is no recogniser.
-        NoFaceError: The original has no face.
+        NoFaceError: Faces had to be detected and the original has none, or the other photo has none.
         NumericalError: A recogniser computed something that is not a number.
 
     Laws: equal pictures have similarity 1; untouched pixels outside the mask differ by 0; one result
@@ -178,16 +209,18 @@ def compute_report(
     started = time.perf_counter()
     _check_input(original, protected, recognizers, seen)
     inside = fidelity.changed_region(original, protected, mask)
+    is_search = faces is None
     faces = detector.detect(original) if faces is None else list(faces)
-    if not faces:
+    if is_search and not faces:
         raise NoFaceError("Expected at least one face in the original, found none. There is nobody to compare.")
+    third = None if other is None else _largest_face(other, detector)
     found = detector.detect(protected)
     results = []
     for index, face in enumerate(faces):
         places = [other.landmarks5 for other in found if _is_same_place(face, other)]
         before = cut_window(original, face.landmarks5)
         after = [cut_window(protected, landmarks5) for landmarks5 in (face.landmarks5, *places)]
-        compared = tuple(_compare(before, after, item, SEEN if item.name in seen else HELD_OUT) for item in recognizers)
+        compared = tuple(_compare(before, after, third, item, SEEN if item.name in seen else HELD_OUT) for item in recognizers)
         results.append(FaceResult(index, face, bool(places), compared))
     ssim = fidelity.compute_ssim_map(original, protected)
     lpips = (None, None) if perceptual is None else perceptual.compute(original, protected, inside)
@@ -202,7 +235,20 @@ def compute_report(
     )
 
 
-def _compare(before: FaceWindow, after: Sequence[FaceWindow], recognizer: FaceRecognizer, role: str) -> RecognizerResult:
+def _largest_face(picture: Picture, detector: FaceDetector) -> FaceWindow:
+    check_picture(picture)
+    faces = detector.detect(picture)
+    if not faces:
+        raise NoFaceError("Expected a face in the other photo of the person, found none. Choose a clear one, or leave it out.")
+    return cut_window(picture, max(faces, key=lambda face: face.area).landmarks5)
+
+
+def _compare(
+    before: FaceWindow, after: Sequence[FaceWindow], other: FaceWindow | None, recognizer: FaceRecognizer, role: str
+) -> RecognizerResult:
+    beside = None
+    if other is not None:
+        beside = OtherPhoto(compute_similarity(other, [before], recognizer), compute_similarity(other, after, recognizer))
     return RecognizerResult(
         name=recognizer.name,
         family=recognizer.family,
@@ -210,6 +256,7 @@ def _compare(before: FaceWindow, after: Sequence[FaceWindow], recognizer: FaceRe
         licence=recognizer.licence,
         similarity=compute_similarity(before, after, recognizer),
         thresholds={fmr: float(recognizer.thresholds[fmr]) for fmr in FALSE_MATCH_RATES},
+        other=beside,
     )
 
 

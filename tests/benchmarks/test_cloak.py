@@ -157,6 +157,33 @@ def test_tables_count_decisions_of_all_parts_and_say_how_many_faces(tmp_path: Pa
     assert (tmp_path / "cloak.md").read_text(encoding="utf-8").strip() == text
 
 
+def test_another_photo_has_columns_of_its_own_where_there_was_one(tmp_path: Path):
+    row = judged(0.1, 0.35, 0.35)
+    said = {"verified_after_fmr_1e-2": True, "verified_after_fmr_1e-3": False}
+    row["recognizers"][1]["other"] = said | {"verified_before_fmr_1e-2": True, "verified_before_fmr_1e-3": True}
+    write(tmp_path, "protect", row)
+    head, lines = cloak_report.protect_table(cloak_rows.by_variant(cloak_rows.read_rows(tmp_path, "protect")))
+    cells = dict(zip(head, lines[0], strict=True))
+    assert [cells[title] for title in head if "another photo" in title] == ["0.0 %", "0.0 %", "100.0 %", "0.0 %"]
+
+
+def test_published_series_carry_what_they_were_measured_with(tmp_path: Path):
+    origin = {"model_sha256": "a" * 64, "settings": "s", "code": "c"}
+    write(tmp_path, "protect", judged(0.1, 0.35, 0.35) | origin, judged(0.2, 0.1, 0.5) | origin | {"code": "d"})
+    cost = {"cpu_seconds": 1.5, "peak_mib": 900.0, "loaded_mib": 700.0, "imports_mib": 500.0}
+    ways = dict.fromkeys(("released", "ours"), judged(0.1, 0.5, 0.5) | cost)
+    write(tmp_path, "released", {"variant": "", "ways": ways} | origin)
+    results = tmp_path / "results"
+    cloak_report.publish_report(tmp_path, results)
+    (shipped,) = json.loads((results / "cloak.json").read_text(encoding="utf-8"))["series"]
+    said = {key: shipped[key] for key in ("title", "faces", *origin)}
+    assert said == {"title": "shipped", "faces": 2, **origin, "code": "c, d"}
+    assert shipped["cells"]["held out, 1e-2"] == "50.0 %"
+    released = json.loads((results / "cloak_released.json").read_text(encoding="utf-8"))
+    assert [item["title"] for item in released["series"]] == ["released", "ours"]
+    assert released["series"][1]["cells"]["PSNR, dB"] == "31.00"
+
+
 def test_the_released_table_says_by_which_factor(tmp_path: Path):
     cost = {"imports_mib": 500.0, "loaded_mib": 700.0, "loading_peak_mib": 800.0}
     ways = {
@@ -213,5 +240,5 @@ def test_one_face_goes_through_and_a_second_run_adds_nothing(tmp_path: Path, cap
     cloak.main(command)
     assert len(cloak_rows.read_rows(out, "protect")) == 1
     assert "| shipped | 1 |" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="Expected 2 pictures"):
+    with pytest.raises(SystemExit, match="Expected 2 pictures for test"):
         cloak.main([*command, "--count", "2"])

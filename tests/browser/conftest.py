@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from devtools.chromium import FLAGS, find_chromium
-from devtools.paths import BROWSER_OUTPUT, SAMPLE_PHOTO
+from devtools.paths import BROWSER_OUTPUT
 
 VIEW = {"width": 1600, "height": 900}
 READY_LIMIT_MS = 120_000
@@ -34,16 +33,8 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
-@pytest.fixture(scope="session")
-def pictures(server: Any) -> None:
-    """Put the samples where the loaders of the workflows look for them."""
-    for sample in SAMPLE_PHOTO.parent.iterdir():
-        if sample.is_file():
-            shutil.copyfile(sample, server.base / "input" / sample.name)
-
-
 @pytest.fixture
-def page(browser: Any, server: Any, pictures: None) -> Iterator[Any]:
+def page(browser: Any, server: Any) -> Iterator[Any]:
     """The frontend, loaded and ready."""
     request = urllib.request.Request(f"{server.url}/settings", json.dumps(SETTINGS).encode(), {"Content-Type": "text/json"})
     urllib.request.urlopen(request, timeout=30).close()

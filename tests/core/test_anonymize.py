@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from faceprivacy_core.adversarial.sight import see_faces
 from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.errors import InputError, NoFaceError
@@ -74,11 +75,20 @@ def test_two_faces_of_one_picture_get_noise_of_their_own(model: FaceModel):
 
 
 def test_guidance_lowers_similarity_and_strength_zero_runs_without_recognisers(model: FaceModel):
-    free = anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings.published(**QUICK, strength=0.0))
+    """Both from the same noise; what guidance earns is seen by every recogniser it was given."""
+    free = anonymize_faces(pictures(1), faces_in(1), model, (), AnonymizeSettings.published(**QUICK, strength=0.0))
     pushed = anonymize_faces(pictures(1), faces_in(1), model, RECOGNIZERS, AnonymizeSettings.published(**QUICK, strength=1.0))
     assert free.energies == ()
     assert len(pushed.energies) == 3
     assert pushed.energies[-1] < pushed.energies[0]
+    original, *results = (see_faces(RECOGNIZERS, images, faces_in(1)) for images in (pictures(1), free.images, pushed.images))
+    unguided, guided = (original.similarities(result.vectors) for result in results)
+    assert bool((guided < unguided).all()), (guided, unguided)
+
+
+def test_without_recognisers_guidance_is_refused(model: FaceModel):
+    with pytest.raises(InputError, match="at least one recogniser"):
+        anonymize_faces(pictures(1), faces_in(1), model, (), AnonymizeSettings(**QUICK))
 
 
 def test_the_network_is_called_once_per_step(model: FaceModel):

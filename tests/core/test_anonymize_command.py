@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from faceprivacy_core.commands import main
 
@@ -86,3 +86,42 @@ def test_results_never_overwrite_originals(tmp_path: Path, capsys: pytest.Captur
     Image.new("RGB", (64, 64)).save(tmp_path / "mine.png")
     assert main(["anonymize", str(tmp_path), "--out", str(tmp_path)]) == 1
     assert "overwritten" in capsys.readouterr().err
+
+
+def test_colour_profile_resolution_and_the_lack_of_colour_are_kept(tmp_path: Path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    with Image.open(SAMPLES / "portrait.jpg") as picture:
+        small = picture.resize((171, 256))
+    small.save(tmp_path / "colour.png", icc_profile=profile, dpi=(300, 300))
+    small.convert("L").save(tmp_path / "grey.png")
+    assert main(["anonymize", str(tmp_path), "--out", str(tmp_path / "out"), "--strength", "0", *QUICK]) == 0
+    with Image.open(tmp_path / "out" / "colour.png") as written:
+        assert written.info["icc_profile"] == profile
+        assert written.info["dpi"] == pytest.approx((300, 300), abs=0.02)
+    with Image.open(tmp_path / "out" / "grey.png") as written:
+        assert written.mode == "L"
+
+
+def test_a_face_that_is_too_small_is_pixelated_when_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with Image.open(SAMPLES / "portrait.jpg") as picture:
+        large, small = picture.convert("RGB").resize((171, 256)), picture.convert("RGB").resize((40, 60))
+    crowd = Image.new("RGB", (300, 300), (120, 120, 120))
+    crowd.paste(large, (110, 30))
+    crowd.paste(small, (20, 20))
+    crowd.save(tmp_path / "crowd.png")
+    arguments = [
+        "anonymize",
+        str(tmp_path / "crowd.png"),
+        "--out",
+        str(tmp_path / "out"),
+        "--min-size",
+        "40",
+        "--strength",
+        "0",
+    ]
+    assert main([*arguments, *QUICK]) == 1
+    assert "Say --blur-small" in capsys.readouterr().err
+    assert main([*arguments, *QUICK, "--blur-small"]) == 0
+    report = json.loads((tmp_path / "out" / "crowd.json").read_text(encoding="utf-8"))
+    assert report["pixelated_faces"] == [0]
+    assert len(report["faces"]) == 2

@@ -6,12 +6,13 @@ from types import ModuleType
 
 import pytest
 
-from faceprivacy_core.anonymize import AnonymizeSettings
+from faceprivacy_core.anonymize import GROW, AnonymizeSettings
 from faceprivacy_core.cloak import CloakSettings
 from faceprivacy_core.commands import anonymize, cloak, hide, main
 from faceprivacy_core.donors import DonorSettings
 from faceprivacy_core.hide import HideSettings
 from faceprivacy_core.masks import MaskSettings, Region
+from faceprivacy_core.regenerate import FACES_AT_A_TIME
 
 
 def _parsed(command: ModuleType, *arguments: str) -> argparse.Namespace:
@@ -30,16 +31,17 @@ def test_hide_has_the_defaults_of_its_settings():
 def test_anonymize_leaves_to_its_settings_what_is_not_given(monkeypatch: pytest.MonkeyPatch):
     """Steps, noise, strength and region depend on whose look is taken, so the command does not name them again."""
     made = []
-    monkeypatch.setattr(anonymize, "protect_files", lambda args, method: 0)
+    monkeypatch.setattr(anonymize, "protect_files", lambda args, mask, method: 0)
     real = AnonymizeSettings.__post_init__
     monkeypatch.setattr(AnonymizeSettings, "__post_init__", lambda self: made.append(self) or real(self))
     given = ["--steps", "7", "--region", "whole head", "--candidates", "2", "--mix-traits"]
     for arguments in ([], ["--look", "person"], given):
         anonymize.run(_parsed(anonymize, *arguments))
+    batch = {"micro_batch": FACES_AT_A_TIME}
     changed = AnonymizeSettings(
-        steps=7, mask=MaskSettings(Region.HEAD), candidates=2, donors=DonorSettings(follow_traits=False)
+        steps=7, mask=MaskSettings(Region.HEAD, grow=GROW), candidates=2, donors=DonorSettings(follow_traits=False), **batch
     )
-    assert made[:3] == [AnonymizeSettings(), AnonymizeSettings.published(), changed]
+    assert made[:3] == [AnonymizeSettings(**batch), AnonymizeSettings.published(**batch), changed]
 
 
 def test_cloak_has_the_defaults_of_its_settings():

@@ -12,15 +12,8 @@ import pytest
 
 from faceprivacy_core.errors import InputError, ModelFileError
 from faceprivacy_core.faces import detect
-from faceprivacy_core.types import Face
-from tests.support.faces import synthetic_face
 
 SAMPLE = Path(__file__).parents[2] / "docs" / "samples" / "two_people.jpg"
-
-
-def _face(x: float, y: float, size: float, confidence: float) -> Face:
-    face = synthetic_face(x, y, size)
-    return Face(0, face.bbox_xyxy, face.landmarks5, confidence)
 
 
 @pytest.fixture(scope="module")
@@ -57,21 +50,6 @@ def test_pyramid_ends_where_a_face_that_fills_the_frame_is_found(long_side: int)
     assert sides == sorted(sides, reverse=True)
     assert detect.COARSEST_LONG_SIDE <= sides[-1] < 2 * detect.COARSEST_LONG_SIDE
     assert sides[0] >= long_side
-
-
-def test_merging_keeps_the_surest_of_one_face_and_both_of_two():
-    same = [_face(100, 100, 80, 0.8), _face(102, 101, 84, 0.9)]
-    other = _face(300, 100, 80, 0.7)
-    merged = detect.merge_faces([*same, other])
-    assert [face.confidence for face in merged] == [0.9, 0.7]
-    assert [face.confidence for face in detect.merge_faces([other, *reversed(same)])] == [0.9, 0.7]
-    assert detect.merge_faces([]) == []
-
-
-def test_an_unsure_part_of_a_face_goes_and_a_sure_small_face_stays():
-    whole = _face(200, 200, 400, 0.95)
-    assert len(detect.merge_faces([whole, _face(150, 160, 80, 0.75)])) == 1
-    assert len(detect.merge_faces([whole, _face(150, 160, 80, 0.9)])) == 2
 
 
 @pytest.mark.parametrize(

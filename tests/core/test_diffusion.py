@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMInverseScheduler, DDIMScheduler, UNet2DConditionModel
 
 from faceprivacy_core.diffusion.backends.diffusers import DiffusersDenoiser
 from faceprivacy_core.diffusion.inversion import invert_euler
@@ -95,6 +95,24 @@ def test_inversion_returns_to_the_start_and_the_naive_one_does_not():
         assert error[5] <= bound
         assert error[5] < error[1] < error[0]
         assert error[0] > 10 * error[5]
+
+
+@pytest.mark.parametrize("steps", [20, 50])
+def test_the_naive_inversion_is_that_of_diffusers(steps: int):
+    """Its scheduler hands the latent of the level below to the network, in VP terms, and tells it the level above."""
+    unet, cond = tiny_unet().double(), torch.randn(1, 5, 12).double()
+    scheduler = DDIMInverseScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1,
+        set_alpha_to_one=True,
+    )  # fmt: skip
+    scheduler.set_timesteps(steps)
+    x0 = torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    z = x0.clone()
+    for timestep in scheduler.timesteps:
+        z = scheduler.step(unet(z, timestep, cond).sample, timestep, z).prev_sample
+    sigmas = ddim_sigmas(SCHEDULE, steps)
+    noise = invert_euler(DiffusersDenoiser(unet, SCHEDULE), x0, sigmas, cond, iterations=0).noise
+    torch.testing.assert_close(ve_to_vp(noise, float(sigmas[0])), z, rtol=0, atol=1e-4)
 
 
 def test_naive_inversion_error_shrinks_with_steps():

@@ -6,7 +6,7 @@ import torch
 
 from faceprivacy_core.align import estimate_similarity, invert_affine, transform_points, warp
 from faceprivacy_core.errors import InputError, NoFaceError
-from faceprivacy_core.images import crop_faces, crop_landmarks, paste_faces
+from faceprivacy_core.images import crop_faces, crop_landmarks, paste_faces, paste_residual, share_mask
 from faceprivacy_core.masks import MaskSettings, Region, draw_masks
 from faceprivacy_core.types import Faces
 from tests.support.faces import one_face, synthetic_face
@@ -201,3 +201,38 @@ def test_a_picture_without_faces_has_an_empty_mask():
 def test_impossible_mask_settings_are_refused(name: str, value: float):
     with pytest.raises(InputError, match=name):
         MaskSettings(**{name: value})
+
+
+@pytest.mark.parametrize("paste", [paste_faces, paste_residual])
+def test_a_picture_without_colour_stays_without_and_one_with_colour_gets_it(paste: object):
+    grey = torch.rand(1, 1, 200, 300).expand(-1, 3, -1, -1).clone()
+    coloured = torch.rand(1, 3, 200, 300)
+    faces = Faces((*one_face().items, synthetic_face(150, 100, 120, image_index=1)), 2, 200, 300)
+    images = torch.cat([grey, coloured])
+    crops = crop_faces(images, faces, 64)[1]
+    mask = draw_masks(faces, MaskSettings())[:, None]
+    pasted = paste(images, torch.rand(2, 3, 64, 64) - 0.2, crops, mask)
+    assert not torch.equal(pasted[0], images[0])
+    assert torch.equal(pasted[0, 0], pasted[0, 1])
+    assert torch.equal(pasted[0, 1], pasted[0, 2])
+    assert not torch.equal(pasted[1, 0], pasted[1, 1])
+
+
+@pytest.mark.parametrize("angle_deg", [0, 30, 90, 200])
+def test_a_mask_is_the_same_in_its_rectangle_and_in_the_whole_picture(angle_deg: float):
+    """A picture far larger than the face holds the same mask at its place."""
+    for settings in (MaskSettings(), MaskSettings(grow=10.0), MaskSettings(grow=-10.0, feather=0.0)):
+        small = draw_masks(one_face(angle_deg=angle_deg), settings)[0]
+        moved = synthetic_face(150 + 700, 100 + 500, 120, angle_deg=angle_deg)
+        large = draw_masks(Faces((moved,), 1, 1200, 1800), settings)[0]
+        torch.testing.assert_close(large[500:700, 700:1000], small, rtol=0, atol=1e-6)
+        assert float(large.sum()) == pytest.approx(float(small.sum()), rel=1e-5)
+
+
+def test_shares_of_many_faces_take_the_memory_of_their_rectangles():
+    faces = Faces(tuple(synthetic_face(60 + 100 * (i % 10), 60 + 100 * (i // 10), 80) for i in range(60)), 1, 700, 1100)
+    mask = draw_masks(faces, MaskSettings(Region.INNER_FACE))[:, None]  # which ends before the rims of the crops
+    shares = share_mask(crop_faces(torch.rand(1, 3, 700, 1100), faces, 64)[1], mask)
+    assert len(shares) == 60
+    assert sum(share.weights.numel() for share in shares) < 0.8 * mask.numel()
+    torch.testing.assert_close(sum(share.whole(700, 1100) for share in shares), mask[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def test_a_passphrase_is_asked_for_and_shown_nowhere(
 
 
 def test_two_different_passphrases_are_refused(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    typed = iter(["one", "two"])
+    typed = iter(["one passphrase", "two passphrases"])
     monkeypatch.setattr("getpass.getpass", lambda _: next(typed))
     assert main(["encrypt", str(source), "--passphrase", "--out", str(tmp_path)]) == 1
     assert list(tmp_path.iterdir()) == []
@@ -121,3 +122,35 @@ def test_a_missing_key_is_said_before_any_work(keys: Path, source: Path, tmp_pat
     assert main(["encrypt", str(source), "--key", "nobody", "--out", str(tmp_path / "new")]) == 1
     assert "faceprivacy key new" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_picture_that_carries_sealed_faces_is_not_encrypted_again(
+    encrypted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Inside the picture or beside it: the new one would have no room for them."""
+    Image.fromarray(pixels(encrypted)).save(tmp_path / "two.png")
+    (tmp_path / "two.fprv").write_bytes(encrypted.with_suffix(".fprv").read_bytes())
+    for path in (encrypted, tmp_path / "two.png"):
+        assert main(["encrypt", str(path), "--out", str(tmp_path / "new"), "--key", "alice", "--mode", "exact"]) == 1
+        assert "carries some, which would be lost" in capsys.readouterr().err
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_results_that_are_there_are_kept(encrypted: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    sealed = encrypted.read_bytes()
+    assert main(["encrypt", str(source), "--out", str(encrypted.parent), "--key", "alice", "--mode", "exact"]) == 1
+    assert "--force" in capsys.readouterr().err
+    assert encrypted.read_bytes() == sealed
+    (tmp_path / "two.png").write_bytes(b"mine")
+    decrypt = ["decrypt", str(encrypted), "--out", str(tmp_path), "--key", "alice"]
+    assert main(decrypt) == 1
+    assert (tmp_path / "two.png").read_bytes() == b"mine"
+    assert main([*decrypt, "--force"]) == 0
+    assert np.array_equal(pixels(tmp_path / "two.png"), pixels(source))
+
+
+def test_opening_some_faces_says_where_the_others_are(encrypted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["decrypt", str(encrypted), "--out", str(tmp_path), "--key", "alice", "--face", "0"]) == 0
+    assert "Keep two.png: its other 1 sealed faces" in capsys.readouterr().out
+    if os.name == "posix":
+        assert (tmp_path / "two.png").stat().st_mode & 0o777 == 0o600

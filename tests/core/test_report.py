@@ -220,12 +220,17 @@ def test_inputs_are_not_modified(original: np.ndarray, protected: np.ndarray, ma
     assert all(np.array_equal(*pair) for pair in zip(copies, (original, protected, mask), strict=True))
 
 
+def test_a_report_without_chosen_faces_says_that_nobody_was_compared(original: np.ndarray):
+    report = report_of(original, original, faces=[])
+    assert report.to_json_dict()["faces"] == []
+    assert "nobody was compared" in summarize(report)
+    assert draw_report(report, original, original).shape[1:] == (1200, 3)
+
+
 class TestRefusals:
     def test_no_face(self, original: np.ndarray):
         with pytest.raises(NoFaceError, match="found none"):
             report_of(original, original, detector=TextureDetector([]))
-        with pytest.raises(NoFaceError, match="found none"):
-            report_of(original, original, faces=[])
 
     def test_other_size_names_both(self, original: np.ndarray):
         with pytest.raises(InputError, match="300 x 200 and 300 x 190"):

@@ -10,6 +10,7 @@ import pytest
 
 from faceprivacy_core import weights
 from faceprivacy_core.errors import ModelFileError
+from faceprivacy_core.model_folders import MODELS_DIR_VARIABLE
 
 CONTENT = b"not really a network"
 
@@ -44,7 +45,7 @@ def test_find_prefers_the_given_folders_in_order(toy: weights.WeightsFile, tmp_p
 def test_find_ends_with_the_folder_of_the_environment(
     toy: weights.WeightsFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv(weights.MODELS_DIR_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(MODELS_DIR_VARIABLE, str(tmp_path))
     (tmp_path / toy.file_name).write_bytes(CONTENT)
     assert weights.find("toy", [tmp_path / "empty"]) == tmp_path / toy.file_name
 
@@ -52,7 +53,7 @@ def test_find_ends_with_the_folder_of_the_environment(
 def test_a_missing_file_is_named_with_folders_and_command(
     toy: weights.WeightsFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv(weights.MODELS_DIR_VARIABLE, str(tmp_path / "default"))
+    monkeypatch.setenv(MODELS_DIR_VARIABLE, str(tmp_path / "default"))
     with pytest.raises(ModelFileError, match="faceprivacy models get toy") as caught:
         weights.find("toy", [tmp_path / "extra"])
     for part in ("toy.onnx", str(tmp_path / "extra"), str(tmp_path / "default")):
@@ -62,7 +63,7 @@ def test_a_missing_file_is_named_with_folders_and_command(
 def test_other_bytes_under_the_name_are_refused_also_after_a_change(
     toy: weights.WeightsFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv(weights.MODELS_DIR_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(MODELS_DIR_VARIABLE, str(tmp_path))
     path = tmp_path / toy.file_name
     path.write_bytes(CONTENT)
     assert weights.find("toy") == path

@@ -57,7 +57,7 @@ def test_same_seed_gives_the_same_picture_when_everything_is_computed_again(
     other = graphs.run(client, graphs.anonymize_prompt(object_info, two_name, seed=8))
     graphs.forget(client)
     again = graphs.anonymize_prompt(object_info, two_name, seed=7)
-    graphs.inputs(again, "SaveImage").update(filename_prefix="again")
+    graphs.inputs(again, graphs.SAVE_CLEAN).update(filename_prefix="again")
     repeated = graphs.run(client, again)
     assert {"KSampler", MASK, "VAEDecode"} <= set(repeated.executed), "The cache answered, nothing was tested."
     np.testing.assert_array_equal(repeated.pictures[0], baseline.pictures[0])

@@ -265,7 +265,7 @@ def test_mask_of_another_size_is_refused(refused: Refused, object_info: dict[str
     other = graphs.add(prompt, "SolidMask", value=1.0, width=64, height=64)
     graphs.inputs(prompt, "FacePrivacy_FaceCrop").update(mask=[other, 0])
     message = refused(prompt, "FacePrivacy_FaceCrop")
-    assert "Expected the pictures the faces were found in" in message
+    assert "Draw it on the picture, or take that of Face Mask" in message
 
 
 def test_cancel_in_mid_run_leaves_no_picture_and_a_usable_host(

@@ -43,7 +43,7 @@ def scene(scene: Scene, core: Core) -> Scene:
 
 @pytest.fixture(scope="module")
 def key(core: Core) -> Any:
-    return core("faceprivacy_core.keyed.keys").PrivacyKey.from_bytes(bytes(range(32)), "mine")
+    return core("faceprivacy_core.keyed.keys").PrivacyKey.from_bytes(bytes(range(32)), "mine", decrypts_in_server=True)
 
 
 @pytest.fixture
@@ -124,9 +124,11 @@ def test_other_keys_and_changed_files_are_refused(
     errors, keys = core("faceprivacy_core.errors"), core("faceprivacy_core.keyed.keys")
     name, _ = _save(pack_nodes, scene, "inversions/sealed", key=key)
     path = output / name.removesuffix(" [output]")
-    for wrong in (None, keys.PrivacyKey.from_bytes(bytes(32))):
+    for wrong in (None, keys.PrivacyKey.from_bytes(bytes(32), decrypts_in_server=True)):
         with pytest.raises(errors.InversionKeyError):
             _load(pack_nodes, scene, name, key=wrong)
+    with pytest.raises(errors.KeyUseError):
+        _load(pack_nodes, scene, name, key=keys.PrivacyKey.from_bytes(bytes(range(32))))
     good = path.read_bytes()
     for changed, error in (
         (good[:-1] + bytes([good[-1] ^ 1]), errors.InversionTamperedError),

@@ -142,6 +142,24 @@ def test_key_that_does_not_exist_is_named_by_its_place(refused: Refused, opened:
     assert "faceprivacy key new NAME" in error.message
 
 
+def test_key_that_its_owner_keeps_from_the_server_only_encrypts(
+    server: ComfyServer,
+    client: ComfyClient,
+    refused: Refused,
+    opened: Callable[..., Prompt],
+    object_info: dict[str, Any],
+    two_name: str,
+    texts: Callable[[str], str],
+) -> None:
+    """Whoever reaches the server or shares a workflow can name a key; that must not be enough."""
+    ensure_key(server.base, "kept", decrypts="no")
+    prompt = graphs.invert_prompt(object_info, two_name, key="kept")
+    (png,) = host_runs.saved(graphs.run(client, prompt).outcome, prompt, client.fetch)
+    error = refused(opened(png, "kept.png", key="kept"))
+    assert (error.node, error.kind, error.message) == (DECRYPT, "KeyUseError", texts("KeyUseError"))
+    assert b"kept" not in png
+
+
 @pytest.mark.parametrize("name", ["correct horse battery", "../keys/default", "a" * 64 + "ff", "", "dir"])
 def test_what_is_no_name_of_a_key_is_refused_before_anything_runs(
     client: ComfyClient, opened: Callable[..., Prompt], sealed: bytes, name: str

@@ -66,6 +66,7 @@ def exif_with_thumbnail() -> bytes:
     struct.pack_into("<I", body, 8 + 2 + 12, len(body))
     small = encoded("jpg", SUBJECT.resize((8, 8)))
     thumbnail[0x0201], thumbnail[0x0202] = 0, len(small)
+    thumbnail[0x0201] = len(body) + len(thumbnail.tobytes(len(body)))
     return b"Exif\0\0" + bytes(body) + thumbnail.tobytes(len(body)) + small
 
 
@@ -91,7 +92,7 @@ def payload() -> bytes:
     header = FaceHeader(
         mode=RecoveryMode.EXACT, cover=Cover.INDEPENDENT, nonce=bytes(16), kdf=None, width=20, height=24, crop_size=64,
         crop_to_image=(1, 0, 0, 0, 1, 0), cells=np.ones((8, 8), dtype=bool), model="", condition="", steps=0, iterations=0,
-        bind=Bind.PICTURE, decoy=False,
+        bind=Bind.PICTURE, decoy=False, signer=bytes(32),
     )  # fmt: skip
     return pack([KeyedFaceRecord(header, b"sealed")])
 

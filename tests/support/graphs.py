@@ -23,6 +23,7 @@ MEASURING = ("FacePrivacy_PrivacyReport",)
 ENCRYPT = "FacePrivacy_KeyedEncrypt"
 DECRYPT = "FacePrivacy_KeyedDecrypt"
 SAVE_KEYED = "FacePrivacy_SaveKeyedImage"
+SAVE_CLEAN = "FacePrivacy_SaveCleanImage"
 KEYED_PICTURE = "encrypted_00001_.png"
 """What the encrypt workflow writes first, and the decrypt workflow opens."""
 RUN_LIMIT_S = 240.0
@@ -123,7 +124,7 @@ def run(client: ComfyClient, prompt: Prompt) -> Run:
     outcome = client.run(prompt, on_progress=follow, timeout_s=RUN_LIMIT_S)
     pictures = []
     for key in sorted(outcome.outputs, key=int):
-        if prompt[key]["class_type"] in ("SaveImage", "PreviewImage", SAVE_KEYED):
+        if prompt[key]["class_type"] in ("SaveImage", "PreviewImage", SAVE_KEYED, SAVE_CLEAN):
             pictures.extend(fetch(client, image) for image in outcome.outputs[key]["images"])
     return Run(pictures, executed, outcome)
 
@@ -166,7 +167,7 @@ def encrypt_prompt(object_info: Mapping[str, Any], image: str, *, key: str = "de
     """Return the shipped encrypt workflow on one uploaded picture; `settings` are those of Keyed Encrypt."""
     prompt = to_prompt(load_workflow(WORKFLOWS / "encrypt.json"), object_info)
     inputs(prompt, "LoadImage").update(image=image)
-    inputs(prompt, "FacePrivacy_PrivacyKey").update(name=key)
+    inputs(prompt, "FacePrivacy_PrivacyKey").update(name=key, create=False)
     inputs(prompt, ENCRYPT).update(settings)
     return prompt
 

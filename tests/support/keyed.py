@@ -24,8 +24,8 @@ SCALE = 4.0
 class MixtureKeyedModel:
     """Pictures are a mixture of smooth patterns and noise; latents are block cosines.
 
-    A latent position holds the 4 lowest cosine coefficients of the three colours of its 8 x 8
-    pixels, so that a part of the pixels tells all of it, as with a real autoencoder.
+    A latent position holds the lowest cosine coefficients of the three colours of its block of
+    pixels, 4 of 8 x 8 unless said otherwise, so that a part of the pixels tells all of it, as with a real autoencoder.
 
     Face and surroundings depend on each other strongly, as in real pictures.
 
@@ -34,23 +34,38 @@ class MixtureKeyedModel:
         steepness: Of ripples added to the denoiser's answer; large values break inversion.
         temperature: Above 1, patterns are mixed more evenly than is ideal; inversion converges
             in few steps even on pictures far from all patterns.
+        factor: Side of a block, pixels.
+        kept: Lowest cosines kept along each side of a block.
+        side: Of the crops, pixels.
+        channels: Of the latents: so many of the cosines, the lowest ones; None for all.
     """
 
-    def __init__(self, variance: float = 0.02, steepness: float = 1.0, temperature: float = 1.0) -> None:
-        self.crop_size, self.device = SIDE, torch.device("cpu")
+    def __init__(
+        self,
+        variance: float = 0.02,
+        steepness: float = 1.0,
+        temperature: float = 1.0,
+        factor: int = 8,
+        kept: int = 2,
+        channels: int | None = None,
+        side: int = SIDE,
+    ) -> None:
+        self.crop_size, self.device, self.factor = side, torch.device("cpu"), factor
         self.variance, self.steepness, self.calls = variance, steepness, 0
         self.temperature = temperature
         generator = torch.Generator().manual_seed(0)
         coarse = 0.4 * torch.randn(5, 3, 4, 4, generator=generator)
-        patterns = F.interpolate(coarse, size=(SIDE, SIDE), mode="bicubic").clamp(-0.6, 0.6)
-        self.basis = _block_cosines()
+        patterns = F.interpolate(coarse, size=(side, side), mode="bicubic").clamp(-0.6, 0.6)
+        cosines = _block_cosines(factor, kept)
+        lowest = sorted(range(len(cosines)), key=lambda index: sum(divmod(index % kept**2, kept)))
+        self.basis = cosines if channels is None else cosines[lowest[:channels]]
         self.means = self.encode((patterns + 1.0) / 2.0).flatten(1)
 
     def encode(self, crops: Tensor) -> Tensor:
-        return F.conv2d(crops * 2.0 - 1.0, self.basis, stride=8) / SCALE
+        return F.conv2d(crops * 2.0 - 1.0, self.basis, stride=self.factor) / SCALE
 
     def decode(self, latents: Tensor) -> Tensor:
-        return ((SCALE * F.conv_transpose2d(latents, self.basis, stride=8) + 1.0) / 2.0).clamp(0.0, 1.0)
+        return ((SCALE * F.conv_transpose2d(latents, self.basis, stride=self.factor) + 1.0) / 2.0).clamp(0.0, 1.0)
 
     def run(self, job: Callable[..., Tensor], latents: Tensor, steps: int) -> Tensor:
         return job(self.denoise, ddim_sigmas(NoiseSchedule.scaled_linear(), steps).float()).float()
@@ -80,10 +95,11 @@ class MixtureKeyedModel:
         generator = torch.Generator().manual_seed(seed)
         chosen = int(torch.randint(len(self.means), (1,), generator=generator))
         flat = self.means[chosen] + self.variance**0.5 * torch.randn(self.means.shape[1], generator=generator)
-        return self.decode(flat.view(1, 12, 8, 8))
+        positions = self.crop_size // self.factor
+        return self.decode(flat.view(1, -1, positions, positions))
 
 
-def _block_cosines(side: int = 8, kept: int = 2) -> Tensor:
+def _block_cosines(side: int, kept: int) -> Tensor:
     """Return orthonormal filters (3 * kept^2, 3, side, side): the lowest cosines of each colour."""
     rows = torch.from_numpy(dct(np.eye(side), norm="ortho", axis=0)[:kept]).float()
     waves = torch.einsum("ay,bx->abyx", rows, rows).reshape(kept * kept, 1, side, side)

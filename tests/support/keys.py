@@ -17,10 +17,11 @@ def key_environment(base: Path) -> dict[str, str]:
     return {
         "FACEPRIVACY_KEY_DIR": str((base / FOLDER).resolve()),
         f"FACEPRIVACY_KEY_{PASSPHRASE_NAME.upper()}": PASSPHRASE,
+        "FACEPRIVACY_DECRYPT_IN_SERVER": PASSPHRASE_NAME,
     }
 
 
-def ensure_key(base: Path, name: str) -> str:
+def ensure_key(base: Path, name: str, *, decrypts: str = "yes") -> str:
     """Make sure that there is a key file of this name; return its key as hexadecimal digits."""
     folder = base / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -28,5 +29,5 @@ def ensure_key(base: Path, name: str) -> str:
     if not path.exists():
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(descriptor, "w") as stream:
-            stream.write(f"faceprivacy-key-1 {secrets.token_hex(32)}\n")
-    return path.read_text().split()[-1]
+            stream.write(f"faceprivacy-key-1 {secrets.token_hex(32)}\ndecrypt-in-server: {decrypts}\n")
+    return path.read_text().split()[1]

@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_refused():
         paste_residual(images, torch.zeros(2, 3, 64, 64), crops, mask)
     with pytest.raises(InputError, match="1 square changes"):
         paste_residual(images, torch.zeros(1, 3, 64, 32), crops, mask)
-    with pytest.raises(InputError, match="mask of shape"):
+    with pytest.raises(InputError, match="mask for every picture"):
         paste_residual(images, torch.zeros(1, 3, 64, 64), crops, mask[..., 1:])
     with pytest.raises(InputError, match="finite crops"):
         paste_residual(images, torch.full((1, 3, 64, 64), torch.nan), crops, mask)

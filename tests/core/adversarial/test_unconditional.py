@@ -5,7 +5,7 @@ import torch
 
 from faceprivacy_core.adversarial.levels import invert_to_levels
 from faceprivacy_core.adversarial.purifier import Purifier
-from faceprivacy_core.adversarial.reverse import RELEASED
+from faceprivacy_core.adversarial.reverse import RELEASED, reverse_step
 from faceprivacy_core.adversarial.unconditional import EmptyCondition, EmptyConditions, EmptySettings, find_empty_conditions
 from faceprivacy_core.errors import InputError, NumericalError
 from tests.core.adversarial.toys import FIXED, LEVELS, CountingModel, encode, network, pictures, tiny_purifier
@@ -28,6 +28,27 @@ def test_learned_conditions_land_nearer_at_every_level(shift: int):
     assert found.tokens.shape == (3, 2, 5, 16)
     assert bool((found.learned_errors <= found.errors).all())
     assert bool((found.learned_errors[1:] < found.errors[1:]).all())  # shifted, the last step removes next to no noise
+
+
+def test_a_level_starts_from_the_tokens_of_the_level_before_and_goes_on_from_the_latent_they_reached():
+    purifier, faces = tiny_purifier(), torch.arange(2)
+    path = path_of(purifier, [0, 1])
+    found = find_empty_conditions(purifier, path, LEVELS, EmptySettings(steps=6, **WHOLE))
+    empty = purifier.empty.expand(2, -1, -1)
+    x, before = path[-1], empty
+    for k in range(len(LEVELS), 0, -1):
+
+        def error(start: torch.Tensor, tokens: torch.Tensor, level: int = k) -> torch.Tensor:
+            landed = reverse_step(purifier.model, start, LEVELS, level, tokens, shift=0)
+            return (landed - path[level - 1]).pow(2).flatten(1).mean(dim=1)
+
+        tokens = found.of(k, faces)
+        torch.testing.assert_close(found.errors[k - 1], error(x, before), rtol=1e-3, atol=0)
+        torch.testing.assert_close(found.learned_errors[k - 1], error(x, tokens), rtol=1e-3, atol=0)
+        if k < len(LEVELS):  # the control: neither a cold start nor the inversion's own latent has these errors
+            for other in (error(x, empty), error(path[k], before)):
+                assert bool(((found.errors[k - 1] / other - 1.0).abs() > 0.01).all())
+        x, before = reverse_step(purifier.model, x, LEVELS, k, tokens, shift=0), tokens
 
 
 def test_a_batch_learns_what_its_faces_learn_alone():

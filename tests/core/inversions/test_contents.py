@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from faceprivacy_core.embeddings.inversion import FaceInversion, ModelIdentity, NoiseMap, StageTokens
-from faceprivacy_core.errors import InputError, InversionFormatError
+from faceprivacy_core.errors import InputError, InversionFormatError, InversionModelError
 from faceprivacy_core.inversions import contents
+from faceprivacy_core.inversions.checks import check_channels
 from faceprivacy_core.inversions.contents import SEALED, UNPROTECTED, from_bytes, to_bytes
 from faceprivacy_core.inversions.sealed import seal_inversion
 from faceprivacy_core.inversions.stored import StoredInversion, as_stored, conditions_of_tokens, stored_part
@@ -180,6 +181,42 @@ CHANGES: list[tuple[str, Any]] = [
 def test_a_file_with_one_thing_wrong_is_refused(change: str, value: Any):
     with pytest.raises(InversionFormatError):
         from_bytes(rebuilt(change, value), UNPROTECTED)
+
+
+SIZES = [
+    {"height": 65536, "width": 65536}, {"height": 65536, "width": 65536, "num_images": 65535}, {"num_images": 65535},
+    {"height": 4000, "width": 4000}, {"crop_size": 4096}, {"crop_size": 72}, {"crop_size": 256},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_sizes_that_the_length_of_the_file_does_not_bear_out_are_refused(sizes: dict[str, int]):
+    tensors, metadata, details = details_of(packed(small_inversion()))
+    metadata["details"] = json.dumps(details | sizes)
+    data = save(tensors, metadata)
+    with pytest.raises(InversionFormatError):
+        from_bytes(data, UNPROTECTED)
+    with pytest.raises(InversionFormatError):
+        from_bytes(save(tensors, metadata | {"protection": SEALED}), SEALED)
+
+
+def test_a_large_picture_with_one_face_is_saved():
+    tokens = {"l": StageTokens(0.1 * torch.randn(10, 1, 1, 768))}
+    crops = one_crop(512)
+    large = replace(crops, faces=replace(crops.faces, height=6000, width=8000))
+    assert from_bytes(packed(inversion(large, tokens)), UNPROTECTED).crops.faces.width == 8000
+
+
+@pytest.mark.parametrize("factor", [8, 16])
+def test_latents_of_other_factors_and_channels_are_saved(factor: int):
+    tokens = {"unet": StageTokens(0.1 * torch.randn(10, 1, 1, 768))}
+    given_ = inversion(one_crop(256), tokens)
+    noise = replace(given_.noise, latent=torch.randn(1, 32, 256 // factor, 256 // factor))
+    back = from_bytes(packed(replace(given_, noise=noise)), UNPROTECTED)
+    assert back.noise.latent.shape == noise.latent.shape
+    with pytest.raises(InversionModelError, match="denoiser"):
+        check_channels(back.noise, 4)
+    check_channels(back.noise, 32)
 
 
 @pytest.mark.parametrize(("column", "value"), [(0, 1e9), (5, float("inf")), (14, 1.5), (14, -0.1), (20, float("nan"))])

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from faceprivacy_core.commands.inspect import describe_header
 from faceprivacy_core.errors import FormatError, InputError, TamperedError, WrongKeyError
 from faceprivacy_core.keyed import container
-from faceprivacy_core.keyed.container import MAGIC, KeyedFaceRecord, pack, unpack
+from faceprivacy_core.keyed.container import MAGICS, KeyedFaceRecord, pack, unpack
 from faceprivacy_core.keyed.decrypt import decrypt_faces
 from faceprivacy_core.keyed.derivation import KdfParameters, new_nonce
 from faceprivacy_core.keyed.header import Bind, Cover, FaceHeader, RecoveryMode
@@ -27,7 +27,9 @@ from faceprivacy_core.keyed.picture import KeyedPicture
 from faceprivacy_core.keyed.sealing import seal, unseal
 
 KEY = PrivacyKey.from_bytes(bytes(range(32)))
+MAGIC = MAGICS[2]
 AAD = b"picture"
+SIGNER = bytes(range(32))
 FACES = (b"first face" * 20, b"second face" * 10, b"")
 
 
@@ -37,6 +39,7 @@ def face_header(**changes: Any) -> FaceHeader:
         "mode": RecoveryMode.LATENT, "cover": Cover.INDEPENDENT, "nonce": new_nonce(), "kdf": None, "width": 640,
         "height": 480, "crop_size": 512, "crop_to_image": (0.5, 0.0, 10.0, 0.0, 0.5, 20.0), "cells": np.eye(8, dtype=bool),
         "model": "", "condition": "", "steps": 0, "iterations": 0, "bind": Bind.PICTURE, "decoy": False,
+        "signer": b"" if changes.get("decoy") or changes.get("version") == 1 else SIGNER,
     }  # fmt: skip
     return FaceHeader(**values | changes)
 
@@ -74,7 +77,7 @@ def test_the_layout_is_the_documented_one():
     header = face_header()
     data = pack([KeyedFaceRecord(header, b"blob")])
     text = header.to_bytes()
-    assert data == b"FPRV1\0" + b"\0\1" + struct.pack(">I", len(text)) + text + b"\0\0\0\4blob"
+    assert data == b"FPRV2\0" + b"\0\1" + struct.pack(">I", len(text)) + text + b"\0\0\0\4blob"
 
 
 def test_sealed_faces_open_after_the_journey():
@@ -127,7 +130,8 @@ def test_lengths_that_lie_are_refused():
         framed(0, b"", 0, b""), framed(length, text, 4, b"blob", count=0), framed(length, text, 4, b"blob", count=2),
         framed(length, text, 4, b"blob", count=257), framed(length, text, 4, b"blob", count=65535),
         framed(2**20 + 1, bytes(2**20 + 1), 0, b""), framed(length, text, 4, b"blob") + b"\0", MAGIC, MAGIC + b"\0", b"",
-        b"FPRV2\0" + framed(length, text, 4, b"blob")[6:], framed(length, text, 4, b"blob")[1:],
+        b"FPRV1\0" + framed(length, text, 4, b"blob")[6:], b"FPRV3\0" + framed(length, text, 4, b"blob")[6:],
+        framed(length, text, 4, b"blob")[1:],
     ):  # fmt: skip
         with pytest.raises(FormatError):
             unpack(lying)
@@ -144,7 +148,9 @@ CHANGES: list[dict[str, Any]] = [
     {"mode": RecoveryMode.EXACT}, {"cover": Cover.KEYED}, {"nonce": bytes(16)}, {"kdf": KdfParameters(bytes(16), 2**14)},
     {"width": 641}, {"height": 481}, {"crop_size": 520}, {"crop_to_image": (0.5, 0.0, 10.0, 0.0, 0.5, 20.000000000000004)},
     {"cells": np.eye(8, dtype=bool)[::-1]}, {"cells": np.eye(8, 9, dtype=bool)}, {"model": "0" * 32}, {"condition": "0" * 32},
-    {"steps": 1}, {"iterations": 1}, {"bind": Bind.NONE}, {"mode": RecoveryMode.IMAGE, "decoy": True},
+    {"steps": 1}, {"iterations": 1}, {"bind": Bind.NONE}, {"mode": RecoveryMode.IMAGE, "decoy": True, "signer": b""},
+    {"version": 1, "signer": b""},
+    {"signer": SIGNER[::-1]},
 ]  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from faceprivacy_core import files as whole_files
+from faceprivacy_core import picture_files
 from faceprivacy_core.errors import FormatError, InputError
 from faceprivacy_core.keyed import files
 from faceprivacy_core.keyed.files import read_keyed, sidecar_path, write_png, write_sidecar
@@ -127,6 +129,7 @@ def test_pictures_and_payloads_over_a_limit_are_refused(tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         for limit in (100, 20):  # Pillow itself refuses from twice its limit on
             patch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+            patch.setattr(picture_files, "MAX_PIXELS", limit)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 with pytest.raises(InputError, match="Reduce it first"):
@@ -259,7 +262,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(failing: str, tmp_path: 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, failing, fail)
+    monkeypatch.setattr(whole_files.os, failing, fail)
     for path in (tmp_path / "a.png", tmp_path / "new.png"):
         with pytest.raises(InputError, match="No space left"):
             write_png(path, picture(4), PAYLOAD)
@@ -273,7 +276,7 @@ def test_stopping_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Monkey
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files.os, "fsync", stop)
+    monkeypatch.setattr(whole_files.os, "fsync", stop)
     with pytest.raises(KeyboardInterrupt):
         write_png(tmp_path / "a.png", picture(), PAYLOAD)
     assert list(tmp_path.iterdir()) == []
@@ -281,9 +284,9 @@ def test_stopping_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_bytes_are_on_disk_before_the_name_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     steps = []
-    replace, fsync = files.os.replace, files.os.fsync
-    monkeypatch.setattr(files.os, "fsync", lambda number: steps.append("fsync") or fsync(number))
-    monkeypatch.setattr(files.os, "replace", lambda *paths: steps.append(paths) or replace(*paths))
+    replace, fsync = whole_files.os.replace, whole_files.os.fsync
+    monkeypatch.setattr(whole_files.os, "fsync", lambda number: steps.append("fsync") or fsync(number))
+    monkeypatch.setattr(whole_files.os, "replace", lambda *paths: steps.append(paths) or replace(*paths))
     write_png(tmp_path / "a.png", picture(), PAYLOAD)
     assert steps[0] == "fsync"
     assert steps[1][0].parent == steps[1][1].parent == tmp_path

@@ -48,7 +48,9 @@ def same(first: FaceHeader, second: FaceHeader) -> bool:
 
 
 headers = st.builds(
-    FaceHeader,
+    lambda signer, **values: FaceHeader(**values, signer=b"" if values["decoy"] or values["version"] == 1 else signer),
+    version=st.sampled_from([1, 2]),
+    signer=st.binary(min_size=32, max_size=32),
     mode=st.sampled_from([RecoveryMode.IMAGE, RecoveryMode.SIGNFLIP]),
     cover=st.sampled_from(Cover),
     nonce=st.binary(min_size=16, max_size=16),
@@ -78,6 +80,10 @@ def test_headers_survive_their_bytes(header: FaceHeader):
 
 def test_the_bytes_are_canonical_json_and_keep_their_frozen_value():
     assert face_header().to_bytes() == FROZEN
+    assert face_header(version=1).to_bytes() == FROZEN_V1
+    assert same(FaceHeader.from_bytes(FROZEN_V1), face_header(version=1))
+    signed = face_header(decoy=False, signer=b"\xab" * 32).to_bytes()
+    assert signed == FROZEN.replace(b'"signer":""', b'"signer":"' + b"ab" * 32 + b'"').replace(b"true", b"false")
 
 
 def test_cells_are_a_private_copy_that_cannot_be_written():
@@ -99,7 +105,8 @@ def test_a_largest_header_stays_far_below_the_cap():
 
 
 OUT_OF_RANGE: list[dict[str, Any]] = [
-    {"version": 0}, {"version": 2}, {"version": True}, {"nonce": bytes(15)}, {"nonce": bytes(17)}, {"nonce": "0" * 16},
+    {"version": 0}, {"version": 3}, {"version": True}, {"signer": bytes(32)}, {"signer": "00" * 32}, {"signer": None},
+    {"nonce": bytes(15)}, {"nonce": bytes(17)}, {"nonce": "0" * 16},
     {"width": 0}, {"width": 2**16 + 1}, {"height": -1}, {"height": 1.0}, {"width": True}, {"width": np.int64(5)},
     {"crop_size": 56}, {"crop_size": 4104}, {"crop_size": 100}, {"crop_to_image": (1.0,) * 5},
     {"crop_to_image": (1.0,) * 7}, {"crop_to_image": (2.0**25,) * 6},
@@ -122,14 +129,15 @@ def test_values_out_of_range_are_refused_by_name(changes: dict[str, Any]):
 
 @pytest.mark.parametrize("mode", RecoveryMode)
 def test_only_modes_without_a_payload_to_check_have_a_decoy(mode: RecoveryMode):
-    assert not face_header(mode=mode, decoy=False).decoy
+    assert not face_header(mode=mode, decoy=False, signer=bytes(32)).decoy
     if mode in (RecoveryMode.IMAGE, RecoveryMode.SIGNFLIP):
         assert face_header(mode=mode, decoy=True).decoy
 
 
 GOOD_CELLS = {"bits": "8000", "columns": 3, "rows": 3}
 BAD_JSON: list[dict[str, Any]] = [
-    {"version": ...}, {"unknown": 1}, {"version": 2}, {"version": True}, {"version": 1.0}, {"version": "1"},
+    {"version": ...}, {"unknown": 1}, {"version": 1}, {"version": 3}, {"version": True}, {"version": []}, {"signer": ...},
+    {"signer": "00"}, {"signer": "00" * 32}, {"signer": None}, {"decoy": False}, {"version": 1.0}, {"version": "1"},
     {"mode": "none"}, {"mode": 1}, {"mode": []}, {"mode": None}, {"cover": {}}, {"bind": "image"}, {"decoy": 1},
     {"decoy": None}, {"mode": "exact"}, {"nonce": "00" * 15}, {"nonce": "0" * 31}, {"nonce": "0G" * 16}, {"nonce": "AB" * 16},
     {"nonce": " " * 32}, {"nonce": 0}, {"nonce": None}, {"kdf": {}}, {"kdf": []}, {"kdf": False}, {"kdf": 0},
@@ -214,9 +222,10 @@ def test_replace_checks_again():
         replace(face_header(), steps=5000)
 
 
-FROZEN = (
+FROZEN_V1 = (
     b'{"bind":"surroundings","cells":{"bits":"8880","columns":3,"rows":5},"condition":"","cover":"keyed","crop_size"'
     b':512,"crop_to_image":[0.5,0.0,10.25,-0.0,0.5,1e-09],"decoy":true,"height":480,"iterations":10,"kdf":{"n":16384'
     b',"p":1,"r":8,"salt":"07070707070707070707070707070707"},"mode":"image","model":"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f'
     b'0f","nonce":"000102030405060708090a0b0c0d0e0f","steps":50,"version":1,"width":640}'
 )
+FROZEN = FROZEN_V1.replace(b'"steps":50,"version":1', b'"signer":"","steps":50,"version":2')

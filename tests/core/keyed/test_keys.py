@@ -136,3 +136,26 @@ def test_unfit_keys_are_refused(make: Callable[[], object]):
     with pytest.raises(InputError, match="Expected") as caught:
         make()
     assert_silent(caught.value, ["abc", "bytes'", RAW.hex(), repr(RAW[:-1])[2:-1], "no/name"], in_traceback=False)
+
+
+WEAK = [
+    "x", "1234567", "aaaaaaaaaaaaaaaa", "abababababab", RAW.hex()[:-1], RAW.hex() + "0", RAW.hex() + "\n", " " + RAW.hex(),
+    RAW.hex()[:-1] + "g", RAW.hex(), f"faceprivacy-key-1 {RAW.hex()}", ":".join(RAW.hex()[i : i + 2] for i in range(0, 64, 2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WEAK)
+def test_nothing_is_sealed_with_a_weak_passphrase_or_a_mistyped_key_but_both_still_open(text: str):
+    key = PrivacyKey.from_passphrase(text)
+    with pytest.raises(InputError, match="Expected a passphrase") as caught:
+        key.check_can_seal()
+    assert_silent(caught.value, [text.strip()] if len(text) > 1 else [], in_traceback=False)
+    assert key.face_key(FAST, NONCE, HEADER).reveal() == face_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["correct horse", PASSPHRASE, "päßwört-1", "0123 4567 89ab cdef", "deadbeef" * 4 + "!"])
+def test_ordinary_passphrases_seal(text: str):
+    PrivacyKey.from_passphrase(text).check_can_seal()
+    PrivacyKey.from_bytes(RAW).check_can_seal()
+    with pytest.raises(InputError, match="only opens"):
+        PrivacyKey.from_face_key(RAW).check_can_seal()

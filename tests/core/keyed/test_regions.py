@@ -122,11 +122,11 @@ def test_a_crop_laid_back_is_the_picture():
 def test_cells_follow_the_mask():
     mask = torch.zeros(1, 1, 64, 64)
     mask[..., 16:40, 16:34] = 0.4
-    cells = choose_cells(mask)
+    cells = choose_cells(mask, 8)
     assert cells[2:5, 2:4].all()
     assert cells.sum() == 6  # a quarter of the fifth column is too little
     with pytest.raises(NoFaceError, match="Widen"):
-        choose_cells(torch.zeros(1, 1, 64, 64))
+        choose_cells(torch.zeros(1, 1, 64, 64), 8)
 
 
 def test_crops_that_cover_the_picture_too_often_are_refused():
@@ -136,9 +136,26 @@ def test_crops_that_cover_the_picture_too_often_are_refused():
     assert len(claim_pixels([region(20 + 6.5 * number, scale=0.05) for number in range(17)], HEIGHT, WIDTH)) == 17
 
 
-def test_cells_of_another_size_are_refused():
-    with pytest.raises(InputError, match="8 x 8 cells"):
-        replace(region(), cells=np.ones((4, 4), bool))
+@pytest.mark.parametrize("shape", [(1, 1), (2, 4), (5, 5), (8, 4), (16, 16), (64, 64)])
+def test_cells_that_are_none_of_a_latent_are_refused(shape: tuple[int, int]):
+    with pytest.raises(InputError, match=f"64, got {shape[0]} x {shape[1]} cells"):
+        replace(region(), cells=np.ones(shape, bool))
+
+
+@pytest.mark.parametrize("factor", [8, 16])
+def test_larger_cells_claim_what_they_cover(factor: int):
+    side = 128 // factor
+    cells = np.zeros((side, side), bool)
+    cells[side // 4 : 3 * side // 4, side // 4 : 3 * side // 4] = True
+    here = Region(128, np.array([[1.0, 0.0, 5.0], [0.0, 1.0, 3.0]]), cells)
+    assert here.cell == factor
+    (claim,) = claim_pixels([here], HEIGHT, WIDTH)
+    covered = np.kron(cells, np.ones((factor, factor), bool))
+    owned = claimed_pixels([claim], HEIGHT, WIDTH)[3:, 5:133]
+    assert not (owned & ~covered[: len(owned)]).any()
+    assert owned.sum() > 0.9 * covered[: len(owned)].sum()
+    mask = torch.from_numpy(covered).float()[None, None]
+    assert np.array_equal(choose_cells(mask, factor), cells)
 
 
 def test_the_fill_knows_nothing_of_what_it_hides():

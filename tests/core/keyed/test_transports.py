@@ -1,5 +1,7 @@
 """Faces that travel in noise: exact inverses, wrong keys, and the weaknesses of the sign flip."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from faceprivacy_core.errors import NumericalError
 from faceprivacy_core.keyed.covers import draw_independent
 from faceprivacy_core.keyed.decoder_inversion import invert_decoder
 from faceprivacy_core.keyed.derivation import FaceKey
+from faceprivacy_core.keyed.keystream import Keystream
 from faceprivacy_core.keyed.transports import decrypt_noise, encrypt_noise, flip_signs
 from tests.support.keyed import RAW_KEY, MixtureKeyedModel, background_of, cosine, face_cells
 
@@ -116,6 +119,41 @@ def test_the_sign_flip_keeps_magnitudes_and_its_own_trajectory(model: MixtureKey
     ours, moments = encrypt_noise(model, face, background, KEY, STEPS, ITERATIONS)
     recovered = decrypt_noise(model, ours, background, KEY, moments, STEPS, ITERATIONS)
     assert face_rms(back, face) > 100 * face_rms(recovered, face)
+
+
+def published_sign_flip(model: MixtureKeyedModel, z0: Tensor, signs: Tensor) -> Tensor:
+    """Equations 3 to 7 of arXiv 2510.01031 as they stand there, in VP terms; the schedule is this package's.
+
+    Every step of the inversion gives the network the latent it has, and tells it the level it goes to.
+    """
+    sigmas = ddim_sigmas(NoiseSchedule.scaled_linear(), STEPS).double().flip(0)
+    alphas = (1.0 / (1.0 + sigmas**2)).tolist()  # alpha bar, 1 first
+
+    def predict(z: Tensor, alpha: float) -> Tensor:
+        sigma = ((1.0 - alpha) / alpha) ** 0.5
+        x = z / alpha**0.5
+        return (x - model.denoise(x, sigma)) / sigma
+
+    def move(z: Tensor, noise: Tensor, alpha: float, to: float) -> Tensor:
+        clean = (z - (1.0 - alpha) ** 0.5 * noise) / alpha**0.5
+        return to**0.5 * clean + (1.0 - to) ** 0.5 * noise
+
+    path = [z0]
+    for low, high in pairwise(alphas):  # (5)
+        path.append(move(path[-1], predict(path[-1], high), low, high))
+    z = CELLS * signs * path[-1] + (1.0 - CELLS) * path[-1]  # (6)
+    for index in range(len(alphas) - 1, 0, -1):
+        z = move(z, predict(z, alphas[index]), alphas[index], alphas[index - 1])  # (4)
+        z = CELLS * z + (1.0 - CELLS) * path[index - 1]  # (7)
+    return z
+
+
+def test_the_sign_flip_is_the_published_one(model: MixtureKeyedModel):
+    face = model.encode(model.draw_crop(1))
+    signs = torch.from_numpy(Keystream(KEY.subkey("signs")).signs(face.numel())).view_as(face)
+    assert set(signs.unique().tolist()) == {-1.0, 1.0}
+    expected = published_sign_flip(model, face.double(), signs)
+    torch.testing.assert_close(flip_signs(model, face, CELLS, KEY, STEPS).double(), expected, rtol=0, atol=1e-4)
 
 
 def test_decoder_inversion_finds_the_latent_behind_pixels():

@@ -1,0 +1,92 @@
+"""Every template explains itself: a heading, numbered steps in coloured groups, nothing on top of anything else."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from devtools.paths import WORKFLOWS
+
+FILES = sorted(WORKFLOWS.glob("*.json"))
+TITLE_BAR = 30.0
+Box = tuple[float, float, float, float]
+
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def _nodes(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8"))["nodes"]
+
+
+def _box(node: dict[str, Any]) -> Box:
+    (x, y), (width, height) = node["pos"], node["size"]
+    return x, y - TITLE_BAR, x + width, y + height
+
+
+def _meets(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _groups(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8"))["groups"]
+
+
+def _edges(group: dict[str, Any]) -> Box:
+    x, y, width, height = group["bounding"]
+    return x, y, x + width, y + height
+
+
+@each_file
+def test_steps_are_numbered_coloured_and_apart(path: Path) -> None:
+    groups = _groups(path)
+    assert [group["title"].split()[0] for group in groups] == [str(number) for number in range(1, len(groups) + 1)]
+    assert len({group["color"] for group in groups}) == len(groups)
+    assert not any(_meets(_edges(a), _edges(b)) for a, b in itertools.combinations(groups, 2))
+
+
+@each_file
+def test_every_node_but_the_note_lies_in_one_step_and_none_on_another(path: Path) -> None:
+    for node in _nodes(path):
+        left, top, right, bottom = _box(node)
+        holding = [
+            group["title"]
+            for group in _groups(path)
+            if (edges := _edges(group))[0] <= left and edges[1] <= top and right <= edges[2] and bottom <= edges[3]
+        ]
+        assert len(holding) == (node["type"] != "MarkdownNote"), (node["type"], holding)
+    crossing = [(a["id"], b["id"]) for a, b in itertools.combinations(_nodes(path), 2) if _meets(_box(a), _box(b))]
+    assert crossing == []
+
+
+@each_file
+def test_the_note_has_a_heading_and_its_links_lead_somewhere(path: Path) -> None:
+    (note,) = [node for node in _nodes(path) if node["type"] == "MarkdownNote"]
+    text = note["widgets_values"][0]
+    assert re.match(r"# \w.*\n\n", text)
+    for target in re.findall(r"\]\(([^)]*)\)", text):
+        assert re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{5}", target), target
+    named = set(re.findall(r"\*([a-z]+(?:_[a-z]+)*)\*", text)) & {"anonymize", "cloak", "decrypt", "encrypt", "recover"}
+    assert named <= {other.stem for other in FILES}
+
+
+@each_file
+def test_a_template_saves_no_metadata(path: Path) -> None:
+    assert "SaveImage" not in {node["type"] for node in _nodes(path)}
+
+
+@each_file
+def test_every_template_has_a_thumbnail(path: Path) -> None:
+    with Image.open(path.with_suffix(".jpg")) as thumbnail:
+        assert min(thumbnail.size) >= 256
+        low, high = thumbnail.convert("L").getextrema()
+    assert high - low > 100
+
+
+def test_the_one_node_template_is_the_first_and_at_most_eight_nodes() -> None:
+    assert len(_nodes(WORKFLOWS / "anonymize_faces.json")) <= 8
