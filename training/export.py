@@ -44,15 +44,18 @@ def export(settings: Settings, held_out: Tensor) -> Path:
     """
     base, header = _read_base(settings)
     ae_config, autoencoder, ae_step = load_trained(settings)
-    path, steps = settings.folder / "diffusion.pt", {"autoencoder": ae_step, "diffusion": 0}
-    steps = {name: done or header.get("trained_steps", {}).get(name, 0) for name, done in steps.items()}
+    path, trained = settings.folder / "diffusion.pt", "autoencoder" if settings.autoencoder.trainable == "all" else "decoder"
+    steps = {"autoencoder": 0, "diffusion": 0} | header.get("trained_steps", {})
+    steps[trained] = steps.get(trained, 0) + ae_step
     parts: dict[str, Tensor] = {f"autoencoder.{name}": value for name, value in autoencoder.state_dict().items()}
     if path.is_file():
         content = load_checkpoint(path)
         steps["diffusion"] = content["step"]
         header |= _diffusion_header(settings, content["state"])
         parts |= _diffusion_parts(content["state"])
-    elif not base:
+    elif base:
+        parts |= {f"autoencoder.{name}": base[f"autoencoder.{name}"] for name in ("latent_mean", "latent_std")}
+    else:
         print("export: no UNet yet; the file holds the autoencoder alone, to go on from elsewhere.")
         parts |= _measured_scale(autoencoder, held_out)
     header |= {"name": settings.export.name, "resolution": settings.autoencoder.side, "trained_steps": steps}
