@@ -27,6 +27,11 @@ TURNS = 12
 STRAIGHT_DEG = 12.0
 """A find that is upright to this angle is left as the search over the picture saw it."""
 
+TIE = 0.03
+"""A look that is surer by less says nothing about the roll."""
+
+STRAIGHTENINGS, STRAIGHT_ENOUGH_DEG = 4, 2.0
+
 MIN_LOOK_CONFIDENCE = 0.6
 """A find that is seen upright and from close by with less than this is no face."""
 
@@ -105,14 +110,30 @@ def _settle(find: Face, bgr: Picture, look: Callable[[Picture], Iterable[Face]])
     if not seen:
         return None
     best = max(seen, key=lambda one: one.face.confidence)
-    straight = _look_at(find, best.roll + roll_deg(best.face.landmarks5), bgr, look)
-    if straight is None or straight.face.confidence < MIN_LOOK_CONFIDENCE or not is_plausible(straight.face):
+    own = _look_at(find, roll_deg(find.landmarks5), bgr, look)
+    if own is not None and own.face.confidence > best.face.confidence - TIE:
+        best = own
+    straight = _straighten(best, find, bgr, look)
+    if straight.face.confidence < MIN_LOOK_CONFIDENCE or not is_plausible(straight.face):
         return None
     face = _out_of_crop(straight, find)
     roll = roll_deg(face.landmarks5)
     is_straight = abs(roll) < STRAIGHT_DEG and abs(_angle(roll_deg(find.landmarks5) - roll)) < STRAIGHT_DEG
     is_straight = is_straight and is_plausible(find)
     return find if is_straight else replace(face, confidence=min(face.confidence, find.confidence))
+
+
+def _straighten(seen: _Seen, find: Face, bgr: Picture, look: Callable[[Picture], Iterable[Face]]) -> _Seen:
+    """Look again and again along the face: landmarks lean to upright, so one look is not enough."""
+    for _ in range(STRAIGHTENINGS):
+        rest = roll_deg(seen.face.landmarks5)
+        if abs(rest) < STRAIGHT_ENOUGH_DEG:
+            break
+        closer = _look_at(find, seen.roll + rest, bgr, look)
+        if closer is None or closer.face.confidence < seen.face.confidence - TIE:
+            break
+        seen = closer
+    return seen
 
 
 def _look_at(find: Face, roll: float, bgr: Picture, look: Callable[[Picture], Iterable[Face]]) -> _Seen | None:
