@@ -25,7 +25,7 @@ from .errors import InputError, NumericalError
 from .faces.sight import embed_all
 from .guidance.build import CombinedEnergy, EnergyWeights, build_energy
 from .images import crop_faces, crop_landmarks, cut, paste_faces
-from .masks import MaskSettings, Region, draw_masks
+from .masks import draw_masks
 from .protocols import FaceDetector, FaceRecognizer, Progress
 from .regenerate import (
     MakeEnergy,
@@ -41,8 +41,6 @@ from .regenerate import (
 from .texture import match_sharpness
 from .types import FaceCrops, Faces
 
-GROW = 3.0
-"""Percent by which the region is widened, so that brows and jaw are in it."""
 ROUNDS = 3
 """How often new candidates are drawn where none passed."""
 
@@ -67,9 +65,8 @@ class AnonymizeSettings(RegenerateSettings):
     """
 
     steps: int = 50
-    noise: float = 0.35
+    noise: float = 0.2
     strength: float = 0.0
-    mask: MaskSettings = field(default_factory=lambda: MaskSettings(Region.INNER_FACE, grow=GROW))
     look: Look = Look.DONOR
     donors: DonorSettings = field(default_factory=DonorSettings)
     candidates: int = 3
@@ -79,7 +76,7 @@ class AnonymizeSettings(RegenerateSettings):
     @classmethod
     def published(cls, **changes: object) -> AnonymizeSettings:
         """Return the paper's settings, with changes."""
-        paper = {"steps": 50, "noise": 0.6, "strength": 1.0, "mask": MaskSettings(), "look": Look.PERSON}
+        paper = {"steps": 50, "noise": 0.6, "strength": 1.0, "look": Look.PERSON}
         return cls(**(paper | changes))
 
     def __post_init__(self) -> None:
@@ -118,9 +115,8 @@ def anonymize_faces(
         return regenerate_faces(images, faces, model, settings, make_energy, progress=progress)
     originals, crops = crop_faces(images, faces, model.resolution)
     mask = draw_masks(faces, settings.mask)[:, None]
-    changeable = regeneration_mask(cut(mask, crops))
     results, energies = draw_with_donors(
-        originals, changeable, crops, model, recognizers, settings, detector=detector, progress=progress
+        originals, cut(mask, crops), crops, model, recognizers, settings, detector=detector, progress=progress
     )
     return RegenerateResult(paste_faces(images, results, crops, mask), mask, crops, energies)
 
@@ -149,7 +145,7 @@ def draw_with_donors(
 
     Args:
         originals: (N, 3, S, S) crops in [0, 1].
-        mask: (N, 1, S, S), 1 where the crop may change.
+        mask: (N, 1, S, S) in [0, 1], how much of a drawn crop will be taken; what is judged is what will be seen.
         crops: Placement of the crops.
         model, recognizers, settings, detector, progress: See `anonymize_faces`.
 
@@ -159,19 +155,24 @@ def draw_with_donors(
     Raises:
         NumericalError: No candidate of a face passed; nothing half-good is returned.
     """
+    if not recognizers:
+        raise InputError("Expected at least one recogniser, to choose a donor and judge what is drawn, got none.")
     landmarks5 = crop_landmarks(crops)
     person = see_person(model.donors, originals, landmarks5, recognizers)
     with torch.no_grad():
         vectors = embed_all(recognizers, originals, landmarks5)
     drawn = replace(settings, variants=settings.candidates * settings.variants)
+    changeable = regeneration_mask(mask)
     make_energy = _push_away(recognizers, settings)
     kept: list[Tensor | None] = [None] * (settings.variants * len(originals))
     energies: tuple[float, ...] = ()
     for attempt in range(ROUNDS):
-        tell = tell_donors(model, person, mask, settings.donors, attempt)
-        results, energies = regenerate_crops(originals, mask, crops, model, drawn, make_energy, tell=tell, progress=progress)
+        tell = tell_donors(model, person, changeable, settings.donors, attempt)
+        results, energies = regenerate_crops(
+            originals, changeable, crops, model, drawn, make_energy, tell=tell, progress=progress
+        )  # fmt: skip
         results = match_sharpness(results, originals, skin_ellipse(originals.shape[-1]))
-        verdict = judge(results, landmarks5, vectors, recognizers, detector)
+        verdict = judge(fill_in(originals, mask, results), landmarks5, vectors, recognizers, detector)
         best = best_of(torch.where(verdict.passed, verdict.cost, torch.inf), len(originals), settings.variants)
         for place, index in enumerate(best.tolist()):
             if kept[place] is None and verdict.passed[index]:

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .faces.sight import embed_all
 from .pixels import to_pixels
 from .protocols import FaceDetector, FaceRecognizer
 
-ACCEPTED_FMR = 0.001
-MARGIN = 0.05
-"""A candidate has to stay this far below the threshold at which two pictures are taken for one person."""
+ACCEPTED_FMR = 0.01
+MARGIN = 0.02
+"""A candidate has to stay this far below the lenient threshold at which two pictures are taken for one person."""
 MAX_DRIFT = 0.035
 """Largest mean distance of its landmarks from the person's, as a fraction of the crop's side."""
 DRIFT_UNIT = 0.01
@@ -78,8 +79,9 @@ def find_again(crops: Tensor, landmarks5: Tensor, detector: FaceDetector) -> tup
         detector's confidence, both (R,); infinite where no face is found.
     """
     side = crops.shape[-1]
+    border = side // 4  # a face that fills its picture is seen less well
     drifts, doubts = [], []
-    for crop, points in zip(crops, landmarks5.double().numpy(), strict=True):
+    for crop, points in zip(F.pad(crops, (border,) * 4, mode="replicate"), landmarks5.double().numpy() + border, strict=True):
         faces = detector.detect(to_pixels(crop[None]))
         found = [(float(np.linalg.norm(face.landmarks5 - points, axis=1).mean()) / side, face) for face in faces]
         drift, face = min(found, key=lambda pair: pair[0], default=(float("inf"), None))

@@ -21,7 +21,7 @@ from .protocols import FaceRecognizer
 POSE_UNIT = 0.014
 """Distance of landmarks, as a fraction of the crop's side, that costs as much as SKIN_UNIT."""
 SKIN_UNIT = 0.08
-TRAIT_COST = 4.0
+SEX_COST, AGE_COST = 10.0, 3.0
 """Cost of an apparent sex or age that is not the person's, times how sure it is."""
 VOTE_SHARPNESS = 25.0
 """The more alike a donor is to the person, the more its sex and age count: weights are exp(25 similarity). Chosen on the
@@ -93,9 +93,9 @@ def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings) -> Ten
     cost = pose / POSE_UNIT + skin / SKIN_UNIT
     if settings.follow_traits and likeness:
         votes = (VOTE_SHARPNESS * torch.stack(likeness).mean(0)).softmax(dim=1)
-        for trait in (bank.women, bank.older):
+        for trait, weight in ((bank.women, SEX_COST), (bank.older, AGE_COST)):
             believed = votes @ trait.float()
-            cost = cost + TRAIT_COST * (believed[:, None] - trait.float()[None]).abs()
+            cost = cost + weight * (believed[:, None] - trait.float()[None]).abs()
     for table, recognizer in zip(likeness, person.recognizers, strict=True):
         cost = torch.where(table > recognizer.thresholds[LOOK_ALIKE_FMR], torch.inf, cost)
     return cost.argsort(dim=1, stable=True)

@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..faceprivacy_core.anonymize import GROW, AnonymizeSettings, Look
+from ..faceprivacy_core.anonymize import AnonymizeSettings, Look
 from ..faceprivacy_core.builtin.model import load_face_model
 from ..faceprivacy_core.donors import DonorSettings
 from ..faceprivacy_core.faces.detect import MIN_CONFIDENCE, load_detector
@@ -60,8 +60,9 @@ class AnonymizeFaces(io.ComfyNode):
                     tooltip="Face numbers for 'by number', separated by commas, from 0, left to right.",
                 ),
                 io.Combo.Input(
-                    "region", options=Region, default=Region.INNER_FACE,
-                    tooltip="Part of the head that is replaced. The inner face keeps hair, ears and hat.",
+                    "region", options=Region, default=Region.FACE,
+                    tooltip="Part of the head that is replaced. The inner face keeps fringe and beard, by which recognisers "
+                    "know people, too.",
                 ),
                 io.Combo.Input(
                     "fallback", options=Fallback, default=Fallback.BLUR,
@@ -133,7 +134,7 @@ class AnonymizeFaces(io.ComfyNode):
         pictures = [_convert.image_to_uint8(one) for one in images]
         apply_policy(images, pictures, faces, on_no_face, is_choice=which != Which.ALL)
         drawing = AnonymizeSettings(
-            steps=steps, noise=noise, strength=strength, seed=seed, mask=MaskSettings(Region(region), grow=GROW),
+            steps=steps, noise=noise, strength=strength, seed=seed, mask=MaskSettings(Region(region)),
             look=Look(look), candidates=candidates, donors=DonorSettings(follow_traits=follow_traits),
         )  # fmt: skip
         settings = ProtectSettings(Method(method), Fallback(fallback), drawing=drawing)

@@ -31,14 +31,14 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; see `protecting.protect_files`."""
     # torch takes seconds to load; the other commands must not wait for it.
-    from ..anonymize import GROW, AnonymizeSettings, anonymize_faces
+    from ..anonymize import AnonymizeSettings, anonymize_faces
     from ..donors import DonorSettings
     from ..masks import MaskSettings, Region
     from ..regenerate import FACES_AT_A_TIME
 
     given = {name: getattr(args, name) for name in ("steps", "noise", "strength") if getattr(args, name) is not None}
     if args.region is not None:
-        given["mask"] = MaskSettings(Region(args.region), grow=GROW if args.look == LOOKS[0] else 0.0)
+        given["mask"] = MaskSettings(Region(args.region))
     make = AnonymizeSettings if args.look == LOOKS[0] else AnonymizeSettings.published
     donors = DonorSettings(follow_traits=not args.mix_traits)
     settings = make(

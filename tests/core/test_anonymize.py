@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from faceprivacy_core.adversarial.sight import see_faces
-from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
+from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces, tell_donors
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
-from faceprivacy_core.errors import InputError, NoFaceError
-from faceprivacy_core.images import crop_faces
+from faceprivacy_core.donors import DonorSettings, see_person
+from faceprivacy_core.errors import InputError, NoFaceError, NumericalError
+from faceprivacy_core.images import crop_faces, crop_landmarks
 from faceprivacy_core.masks import MaskSettings, Region
 from faceprivacy_core.recover import invert_faces
 from faceprivacy_core.regenerate import regeneration_mask
@@ -177,3 +178,68 @@ def test_a_picture_without_a_face_is_refused(model: FaceModel):
 def test_no_variant_is_refused():
     with pytest.raises(InputError, match="variant"):
         AnonymizeSettings(variants=0)
+
+
+DONORS = {"steps": 10, "noise": 0.2, "candidates": 2}
+STRANGERS = (ProjectionRecognizer("a", 0),)
+STRANGERS[0].thresholds = {0.01: 2.0, 0.001: 2.0}
+"""A recogniser that takes nobody for anybody, since colours alone make faces alike to one that sees 16 squares."""
+
+
+def lend(model: FaceModel, count: int = 1, recognizers: tuple = STRANGERS, **settings: object) -> torch.Tensor:
+    chosen = AnonymizeSettings(**(DONORS | settings))
+    return anonymize_faces(pictures(count), faces_in(count), model, recognizers, chosen).images
+
+
+def test_with_donors_the_face_changes_and_the_rest_does_not_and_a_seed_repeats(model: FaceModel):
+    result = anonymize_faces(pictures(1), faces_in(1), model, STRANGERS, AnonymizeSettings(**DONORS, seed=3))
+    outside = (result.mask == 0).expand_as(result.images)
+    assert torch.equal(result.images[outside], pictures(1)[outside])
+    inside = (result.mask > 0.9).expand_as(result.images)
+    assert float((result.images[inside] - pictures(1)[inside]).abs().mean()) > 0.02
+    assert result.energies == ()
+    assert torch.equal(lend(model, seed=3), result.images)
+    assert not torch.equal(lend(model, seed=4), result.images)
+
+
+def test_with_donors_a_batch_equals_its_pictures_alone(model: FaceModel):
+    batch = lend(model, count=2)
+    for index in range(2):
+        picture, face = pictures(2)[index : index + 1], faces_in(1, first=index)
+        single = anonymize_faces(picture, face, model, STRANGERS, AnonymizeSettings(**DONORS)).images
+        assert float((batch[index] - single[0]).abs().max()) <= LEVEL
+
+
+def test_with_donors_the_network_runs_once_a_step_for_all_candidates(model: FaceModel):
+    before = model.denoiser.evaluations
+    lend(model, variants=2)
+    assert model.denoiser.evaluations - before == 2
+
+
+def test_nothing_half_good_is_returned_when_every_candidate_is_known(model: FaceModel):
+    class KnowsEverybody(ProjectionRecognizer):
+        def embed(self, images: torch.Tensor, landmarks5: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.one_hot(torch.zeros(len(images), dtype=torch.long), 16).float()
+
+    before = model.denoiser.evaluations
+    with pytest.raises(NumericalError, match=r"face 0 in 3 rounds of 2"):
+        lend(model, recognizers=(KnowsEverybody("k", 0),))
+    assert model.denoiser.evaluations - before == 3 * 2
+
+
+def test_inside_the_mask_nothing_of_the_person_reaches_the_drawing(model: FaceModel):
+    """Two people of equal surroundings, landmarks and colours get the same face, however they look within."""
+    settings = AnonymizeSettings(**DONORS, donors=DonorSettings(match_colour=False))
+    originals, crops = crop_faces(pictures(1), faces_in(1), model.resolution)
+    mask = torch.zeros(1, 1, model.resolution, model.resolution)
+    mask[..., 80:200, 80:176] = 1.0
+    person = see_person(model.donors, originals, crop_landmarks(crops), ())
+    changed = originals + mask * (torch.rand(originals.shape, generator=torch.Generator().manual_seed(0)) - originals)
+    told = [tell_donors(model, person, mask, settings.donors)(inside, crops, [5]) for inside in (originals, changed)]
+    torch.testing.assert_close(told[0].start, told[1].start, rtol=0, atol=1e-5)
+    torch.testing.assert_close(told[0].inversion.stages, told[1].inversion.stages, rtol=0, atol=1e-5)
+
+
+def test_no_candidate_is_refused():
+    with pytest.raises(InputError, match="candidate"):
+        AnonymizeSettings(candidates=0)

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from faceprivacy_core.anonymize import GROW, AnonymizeSettings
+from faceprivacy_core.anonymize import AnonymizeSettings
 from faceprivacy_core.cloak import CloakSettings
 from faceprivacy_core.commands import anonymize, cloak, hide, main
 from faceprivacy_core.donors import DonorSettings
@@ -39,7 +39,7 @@ def test_anonymize_leaves_to_its_settings_what_is_not_given(monkeypatch: pytest.
         anonymize.run(_parsed(anonymize, *arguments))
     batch = {"micro_batch": FACES_AT_A_TIME}
     changed = AnonymizeSettings(
-        steps=7, mask=MaskSettings(Region.HEAD, grow=GROW), candidates=2, donors=DonorSettings(follow_traits=False), **batch
+        steps=7, mask=MaskSettings(Region.HEAD), candidates=2, donors=DonorSettings(follow_traits=False), **batch
     )
     assert made[:3] == [AnonymizeSettings(**batch), AnonymizeSettings.published(**batch), changed]
 

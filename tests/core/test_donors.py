@@ -132,7 +132,8 @@ class PlaceDetector:
 
     def detect(self, image: np.ndarray) -> list[Face]:
         brightness = float(image.mean()) / 255
-        points = POINTS[0].double().numpy() + self.shift
+        border = (image.shape[0] - SIDE) / 2
+        points = POINTS[0].double().numpy() + border + self.shift
         return [] if brightness < 0.1 else [Face(0, (0, 0, SIDE, SIDE), points, brightness)]
 
 
@@ -146,7 +147,7 @@ def test_a_candidate_passes_only_if_unknown_in_place_and_there():
     verdict = judge(candidates, POINTS, [vector], [recognizer], PlaceDetector())
     assert verdict.passed.tolist() == [False, True, False]
     assert verdict.cost[1] < verdict.cost[0] < verdict.cost[2] == torch.inf
-    assert float(verdict.nearness[0]) == pytest.approx(1.0 - recognizer.thresholds[0.001], abs=1e-5)
+    assert float(verdict.nearness[0]) == pytest.approx(1.0 - recognizer.thresholds[0.01], abs=1e-5)
     assert bool((verdict.nearness[verdict.passed] < -MARGIN).all())
     far = judge(opposite, POINTS, [vector], [recognizer], PlaceDetector(shift=2 * MAX_DRIFT * SIDE))
     assert not bool(far.passed)

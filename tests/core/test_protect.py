@@ -19,7 +19,7 @@ from tests.support.faces import synthetic_face
 from tests.support.pictures import HEIGHT, WIDTH, faces_in, pictures
 from tests.support.recognizer import ProjectionRecognizer
 
-DRAWING = AnonymizeSettings(steps=3)
+DRAWING = AnonymizeSettings.published(steps=3)
 LARGE, SMALL = synthetic_face(70, 90, 120), synthetic_face(190, 90, 24)
 BOTH = Faces((LARGE, SMALL), 1, HEIGHT, WIDTH)
 Tools = Callable[[], DrawingTools]
