@@ -61,10 +61,10 @@ def test_one_command_measures_model_yardsticks_and_groups(
     assert "| **unconditional** |" in capsys.readouterr().out
     assert (tmp_path / "builtin_model.png").is_file()
     with Image.open(tmp_path / "samples_1.png") as samples:
-        assert samples.size[0] == builtin_model.SAMPLES_ACROSS * 128
+        assert samples.size[0] == builtin_model.SAMPLES_ACROSS * 256
 
 
 def test_too_few_generated_faces_are_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     options = argparse.Namespace(pictures=tmp_path, faces=2, training_faces=None)
     with pytest.raises(SystemExit, match=r"Expected 4 generated faces .* got 0\. Draw more"):
-        builtin_model.see_yardsticks(options, None, 128)
+        builtin_model.see_yardsticks(options, None, 256)

@@ -54,9 +54,9 @@ def scene() -> Scene:
 
 
 def test_the_aligned_crop_as_a_picture_holds_the_face_where_a_crop_has_it(scene: Scene):
-    small = crop_scene(scene, 128)
-    assert small.pixels.shape == (128, 128, 3)
-    again = place_crop(small.faces.items[0], 128)
+    small = crop_scene(scene, 256)
+    assert small.pixels.shape == (256, 256, 3)
+    again = place_crop(small.faces.items[0], 256)
     torch.testing.assert_close(torch.from_numpy(again.crop_to_image), torch.eye(2, 3).double(), rtol=0, atol=1e-3)
     left, top, right, bottom = small.faces.items[0].bbox_xyxy
     x, y = small.landmarks5[0].T
@@ -73,7 +73,7 @@ def test_changed_copies_differ_and_keep_their_size(scene: Scene):
 
 
 def test_the_released_algorithm_runs_as_many_rows_as_it_is_said_to(scene: Scene, model: FaceModel):
-    small, recognizer, rows = crop_scene(scene, 128), TrainableRecognizer(), []
+    small, recognizer, rows = crop_scene(scene, 256), TrainableRecognizer(), []
     count = model.denoiser.unet.register_forward_hook(lambda unet, inputs, output: rows.append(len(inputs[0])))
     processors = dict(model.denoiser.unet.attn_processors)
     target = [nn.functional.normalize(torch.ones(1, 16), dim=1)]
@@ -94,7 +94,7 @@ def test_the_released_algorithm_runs_as_many_rows_as_it_is_said_to(scene: Scene,
 
 
 def test_without_an_attack_the_released_algorithm_gives_its_reconstruction(scene: Scene, model: FaceModel):
-    small = crop_scene(scene, 128)
+    small = crop_scene(scene, 256)
     target = [torch.ones(1, 16) / 4.0]
     done = cloak_released.cloak_as_released(
         small.image, small.landmarks5, model, [ProjectionRecognizer()], target, iterations=0, learning_steps=0

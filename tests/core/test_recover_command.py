@@ -13,7 +13,7 @@ from faceprivacy_core.commands import main
 
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
 PASSPHRASE = "hunter2-SECRET-correct-horse"
-QUICK = ["--steps", "6", "--noise", "1.0", "--strength", "0", "--largest"]
+QUICK = ["--steps", "6", "--noise", "1.0", "--strength", "0", "--largest", "--look", "person"]
 SAVE = ["--save-inversion", "--inversion-steps", "3"]
 
 pytestmark = pytest.mark.weights

@@ -67,7 +67,7 @@ def test_guidance_refuses_a_model_with_other_latents(
 
     other = scene.model.clone()
     other.add_object_patch("latent_format", getattr(comfy.latent_formats, name)())
-    with pytest.raises(errors.UnsupportedModelError, match=r"VAE with 16 latent channels.*got one with 4.*Connect"):
+    with pytest.raises(errors.UnsupportedModelError, match=r"VAE with 16 latent channels.*got one with 32.*Connect"):
         _guide(pack_nodes, scene, model=other)
 
 
@@ -77,7 +77,7 @@ def test_guidance_refuses_a_vae_with_16_latent_channels(pack_nodes: dict[str, An
 
     vae = comfy.sd.VAE(sd=TAESD(latent_channels=16).state_dict())
     assert vae.latent_channels == 16
-    with pytest.raises(errors.UnsupportedModelError, match=r"VAE with 4 latent channels.*got one with 16.*Connect"):
+    with pytest.raises(errors.UnsupportedModelError, match=r"VAE with 32 latent channels.*got one with 16.*Connect"):
         _guide(pack_nodes, scene, vae=vae)
 
 
@@ -99,8 +99,8 @@ def test_running_out_of_memory_in_the_decoder_passes_through_untouched(
     model = _guide(pack_nodes, scene)
     monkeypatch.setattr(type(scene.vae.first_stage_model), "decode", decode)
     tokens = scene.encoder.empty_tokens()
-    side = scene.image.shape[1] // 8
-    latent = {"samples": torch.zeros(1, 4, side, side)}
+    side = scene.image.shape[1] // 16
+    latent = {"samples": torch.zeros(1, 32, side, side)}
     with pytest.raises(torch.OutOfMemoryError) as caught:
         host_nodes.common_ksampler(
             model, 0, 2, 1.0, "euler", "ddim_uniform", [[tokens, {}]], [[tokens, {}]], latent

@@ -7,14 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from devtools.client import ComfyClient, ExecutionError
 from devtools.paths import SAMPLE_PHOTO, WORKFLOWS
 from devtools.server import ComfyServer
 from devtools.workflow import Prompt, load_workflow, to_prompt
-from tests.support import graphs, keys
+from tests.support import graphs, host_runs, keys
 
 MASK, CROP, PASTE = "FacePrivacy_FaceMask", "FacePrivacy_FaceCrop", "FacePrivacy_FacePaste"
 REPORT = "FacePrivacy_PrivacyReport"
@@ -102,23 +101,40 @@ def test_a_key_is_made_once_where_the_graph_asks_for_it(
         node.execute(name="mine", create=True)
 
 
-def test_a_whole_picture_given_to_the_crop_model_is_warned_of(
+def test_a_whole_picture_given_to_the_crop_models_vae_is_refused_with_what_to_do(
     client: ComfyClient, object_info: dict[str, Any], server: ComfyServer
 ) -> None:
     prompt = graphs.anonymize_prompt(object_info, SAMPLE_PHOTO.name, steps=1)
-    before = server.log_path.read_text(errors="replace").count("aligned face crops of")
-    graphs.run(client, prompt)
-    assert server.log_path.read_text(errors="replace").count("aligned face crops of") == before
     graphs.inputs(prompt, "VAEEncode").update(pixels=[graphs.node_id(prompt, "LoadImage"), 0])
-    sampler = graphs.inputs(prompt, "KSampler")
-    sampler.update(latent_image=[graphs.node_id(prompt, "VAEEncode"), 0])
-    sampler.update(model=[graphs.node_id(prompt, "FacePrivacy_LoadBuiltinFaceModel"), 0])
-    for kind in (PASTE, "SetLatentNoiseMask", "FacePrivacy_EnergyGuidance"):
-        del prompt[graphs.node_id(prompt, kind)]
-    graphs.inputs(prompt, graphs.SAVE_CLEAN).update(image=[graphs.node_id(prompt, "VAEDecode"), 0])
-    (picture,) = graphs.run(client, prompt).pictures
-    assert np.ptp(picture) > 0
-    assert server.log_path.read_text(errors="replace").count("aligned face crops of") == before + 1
+    failure = host_runs.failure(client, server.base, prompt)
+    assert (failure.node, failure.kind) == ("VAEEncode", "InputError")
+    assert "Expected crops of 256 x 256" in failure.message
+    assert "got 1024 x 640" in failure.message
+    assert "Cut them with Face Crop at the size that the model's loader gives" in failure.message
+
+
+def test_latents_of_another_size_given_to_the_crop_model_are_warned_of(
+    client: ComfyClient, object_info: dict[str, Any], server: ComfyServer
+) -> None:
+    def warnings() -> int:
+        return server.log_path.read_text(errors="replace").count("aligned face crops of")
+
+    prompt = graphs.anonymize_prompt(object_info, SAMPLE_PHOTO.name, steps=1)
+    before = warnings()
+    graphs.run(client, prompt)
+    assert warnings() == before
+    # A picture of 512 px in the host's words: it makes 32 x 32 latents of it, and the VAE would refuse those.
+    graphs.keep_only(prompt, "FacePrivacy_LoadBuiltinFaceModel", "KSampler")
+    loaded = graphs.node_id(prompt, "FacePrivacy_LoadBuiltinFaceModel")
+    latent = graphs.add(prompt, "EmptyLatentImage", width=512, height=512, batch_size=1)
+    graphs.inputs(prompt, "KSampler").update(
+        model=[loaded, 0], positive=[loaded, 4], negative=[loaded, 4], latent_image=[latent, 0], denoise=1.0
+    )
+    graphs.add(prompt, "SaveLatent", samples=[graphs.node_id(prompt, "KSampler"), 0], filename_prefix="wide")
+    graphs.run(client, prompt)
+    log = server.log_path.read_text(errors="replace")
+    assert warnings() == before + 1
+    assert "face crops of 256 x 256 pixels (latents 16 x 16); these latents are 32 x 32" in log
 
 
 def test_the_warning_leaves_the_model_plain(pack_nodes: dict[str, Any], core: Any) -> None:

@@ -247,7 +247,9 @@ def test_a_checkpoints_conditions_are_made_again_by_its_clip(
     made = core("nodes._host_tokens").stage_conditions(space, tokens)
     identity = core("nodes._host_fingerprints").model_identity(model, vae, clip)
     assert identity.text_encoder
-    given = replace(scene.inversion, stages=made.stages, empty=made.empty, model=identity, tokens=tokens)
+    side = scene.image.shape[1] // vae.spacial_compression_encode()
+    noise = replace(scene.inversion.noise, latent=torch.randn(1, vae.latent_channels, side, side))
+    given = replace(scene.inversion, stages=made.stages, empty=made.empty, model=identity, tokens=tokens, noise=noise)
     name, _ = _save(pack_nodes, scene, "inversions/clip", key=key, inversion=given)
     loaded = _load(pack_nodes, scene, name, key=key, model=model, vae=vae, clip=clip)[0]
     assert torch.equal(loaded.stages, made.stages)

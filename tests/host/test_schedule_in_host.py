@@ -24,7 +24,9 @@ def _active(scene: Scene, conditioning: list[Any], sigmas: list[float]) -> list[
     import comfy.samplers
     import torch
 
-    noise = torch.zeros(1, 4, *(side // 8 for side in scene.image.shape[1:3]))
+    latent = scene.model.get_model_object("latent_format")
+    sides = (side // latent.spacial_downscale_ratio for side in scene.image.shape[1:3])
+    noise = torch.zeros(1, latent.latent_channels, *sides)
     marked = [[tokens, {**options, "faceprivacy_test_index": i}] for i, (tokens, options) in enumerate(conditioning)]
     conds = {"positive": comfy.sampler_helpers.convert_cond(marked)}
     processed = comfy.samplers.process_conds(scene.model.model, noise, conds, noise.device, noise)["positive"]
@@ -169,7 +171,7 @@ def prompt(object_info: dict[str, Any]) -> Prompt:
         made, SCHEDULE, preset="custom", switch=0, image_conditioning=[loaded, 4], empty_conditioning=[loaded, 4],
         ranges="1000-400 image, 400-0 empty",
     )  # fmt: skip
-    latent = graphs.add(made, "EmptyLatentImage", width=128, height=128, batch_size=1)
+    latent = graphs.add(made, "EmptyLatentImage", width=256, height=256, batch_size=1)
     sampled = graphs.add(
         made, "KSampler", model=[loaded, 0], positive=[scheduled, 0], negative=[scheduled, 1], latent_image=[latent, 0],
         seed=1, steps=2, cfg=1.0, sampler_name="euler", scheduler="ddim_uniform", denoise=1.0,
