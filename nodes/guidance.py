@@ -39,7 +39,7 @@ class EnergyGuidance(io.ComfyNode):
             "recognisers, and the latent moves so that they see another person (or, with keep_identity, the same). "
             "Patches the MODEL; sample with euler, for which the step is exactly the paper's, and cfg 1. Chain two with "
             "percents that meet to guide differently early and late.",
-            search_aliases=["identity guidance", "anonymise", "anonymize", "face recogniser", "keep identity", "hide face"],
+            search_aliases=["identity guidance", "anonymise", "anonymize", "face recogniser", "keep identity"],
             inputs=[
                 io.Model.Input("model", tooltip="Model to steer: SD1.x, SD2.x, SDXL or the built-in face model."),
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
