@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, ModelMismatchError
-from ..pixels import to_tensor
+from ..pixels import to_pixels, to_tensor
 from ..protocols import Progress
 from .covers import background_on, public_noise
 from .decoder_inversion import invert_decoder
@@ -25,7 +25,7 @@ from .picture import KeyedPicture, Picture, region_of
 from .regions import Claim, Region, claimed_pixels, cut_crop, lay_crop, paste
 from .transports import decrypt_noise, flip_signs
 
-REFINEMENTS = 100
+REFINEMENTS = 120
 """Iterations that find the latent behind a published face, in mode `image`."""
 
 
@@ -152,7 +152,7 @@ def recover_crop(
     if header.mode is RecoveryMode.SIGNFLIP:
         visible = model.encode(cut_crop(to_tensor(picture.pixels), region))
         return model.decode(flip_signs(model, visible, region.latent_mask(), face_key, header.steps, progress)).detach()
-    moments = read_coarse_moments(payload) if header.decoy else read_moments(payload)
+    moments = [read_coarse_moments(payload)] if header.decoy else read_moments(payload)
     claims = picture.claims
     filled = remove_faces(picture.pixels, claims)
     surroundings = model.encode(cut_crop(filled, region))
@@ -174,14 +174,14 @@ def _visible_latent(
 ) -> Tensor:
     """Find the latent of the published face: the encoder's guess, refined against the pixels.
 
-    On the rim a pixel is a blend with the original, which is not known; the filled picture stands
-    for it, and the pixel counts the less the more of the original is in it.
+    On the rim a pixel is a blend with the filled picture, and counts the less the more of that is in it. (Until version 0.1.0
+    it was blended with the original, which is not known; the filled picture stands for it.)
     """
     mask = region.latent_mask()
     picture = to_tensor(pixels)
     guess = mask * model.encode(cut_crop(picture, region)) + (1.0 - mask) * surroundings
     weights = torch.from_numpy(claim.with_steep_rim().weights).float()
-    seen, behind = (image[0, :, claim.rows, claim.columns] for image in (picture, filled))
+    seen, behind = (image[0, :, claim.rows, claim.columns] for image in (picture, to_tensor(to_pixels(filled))))
 
     def render(latent: Tensor) -> Tensor:
         return behind + weights * (lay_crop(model.decode(latent), region, claim) - behind)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, NoFaceError, NumericalError
-from ..pixels import to_tensor
+from ..pixels import to_pixels, to_tensor
 from ..protocols import Progress
 from ..types import Face, Faces
 from .covers import background_on, draw_independent, public_noise
@@ -111,7 +111,8 @@ def encrypt_faces(
 
     Laws: bytes outside the faces' cells never change; with an independent cover the published pixels
         do not depend on the hidden ones (save that the check may ask for another cover, and that
-        the rim, outside what the mask hides by more than half, mixes both).
+        the rim, outside what the mask hides by more than half, mixes both). In modes `image` and `signflip` the rim mixes the
+        cover with what the surroundings were spread to, which says nothing of the original.
     """
     _check_inputs(picture, faces, key, model, settings, cover)
     layout = lay_out(picture, faces, mask, model, settings.crop_size)
@@ -205,6 +206,7 @@ def _make_covers(
         }
     assert model is not None  # noqa: S101 - _check_inputs has seen to it
     assert layout.surroundings is not None  # noqa: S101
+    assert layout.filled is not None  # noqa: S101
     if settings.mode in NOISE_MODES:
         drawn = [_transport(layout, i, h, k, model, settings, progress) for i, h, k in zip(indexes, headers, keys, strict=True)]
     else:
@@ -216,9 +218,12 @@ def _make_covers(
         region, claim = layout.regions[index], layout.claims[index]
         with torch.no_grad():
             layer = lay_crop(model.decode(latent), region, claim)
-        rim = claim.with_steep_rim() if settings.mode in NOISE_MODES else claim
         _check_finite(layer)
-        made[index] = (UnsealedFace(header, face_key, signer, payload), paste(base, layer, rim, soft=True))
+        if settings.mode in NOISE_MODES:  # what stands behind the rim has to be known to whoever reads the latent off the pixels
+            pixels = paste(to_pixels(layout.filled), layer, claim.with_steep_rim(), soft=True)
+        else:
+            pixels = paste(base, layer, claim, soft=True)
+        made[index] = (UnsealedFace(header, face_key, signer, payload), pixels)
     return made
 
 
@@ -293,8 +298,10 @@ def _transport(
     noise = public_noise([header.nonce], tuple(surroundings.shape[1:]))
     background = background_on(model.device, surroundings, noise, cells)
     face = layout.latents[index : index + 1]
-    latent, moments = encrypt_noise(model, face, background, key, settings.steps, settings.iterations, progress)
-    return latent, write_coarse_moments(moments) if settings.decoy else write_moments(moments)
+    latent, moments = encrypt_noise(
+        model, face, background, key, settings.steps, settings.iterations, progress, channelwise=not settings.decoy
+    )
+    return latent, write_coarse_moments(moments[0]) if settings.decoy else write_moments(moments)
 
 
 def _soft_cover(base: Picture, cover: Picture, claim: Claim) -> Picture:

@@ -28,6 +28,8 @@ class Layout:
         original: (H, W, 3) uint8.
         faces, regions, claims: N each.
         first: Number of the first new face in the keyed picture.
+        filled: (1, 3, H, W) in [0, 1], the picture with every keyed face filled from its surroundings, public; None without
+            a model.
         surroundings: (N, C, h, w) latents of the crops without any keyed face, public; None
             without a model.
         latents: (N, C, h, w) latents of the crops with their own face alone, secret; None
@@ -39,6 +41,7 @@ class Layout:
     regions: tuple[Region, ...]
     claims: tuple[Claim, ...]
     first: int
+    filled: Tensor | None
     surroundings: Tensor | None
     latents: Tensor | None
 
@@ -68,13 +71,13 @@ def lay_out(picture: KeyedPicture, faces: Faces, mask: Tensor, model: KeyedModel
     claims = claim_pixels([*earlier, *regions], height, width)
     own = tuple(claims[len(earlier) :])
     _check_disturbance(picture, earlier, own)
-    surroundings = latents = None
+    filled = surroundings = latents = None
     if model is not None:
         filled = remove_faces(picture.pixels, claims)
         surroundings = torch.cat([model.encode(cut_crop(filled, region)) for region in regions])
         shown = [_with_one_face(filled, picture.pixels, claim) for claim in own]
         latents = torch.cat([model.encode(cut_crop(one, region)) for one, region in zip(shown, regions, strict=True)])
-    return Layout(picture.pixels, faces.items, tuple(regions), own, len(earlier), surroundings, latents)
+    return Layout(picture.pixels, faces.items, tuple(regions), own, len(earlier), filled, surroundings, latents)
 
 
 def _alone(crops: FaceCrops, index: int) -> FaceCrops:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -98,17 +99,17 @@ def read_latent(payload: bytes, rows: int, columns: int) -> Tensor:
     return torch.from_numpy(values)
 
 
-def write_moments(moments: Moments) -> bytes:
-    """Pack moments exactly."""
-    return _MOMENTS.pack(moments.mean, moments.scale)
+def write_moments(moments: Sequence[Moments]) -> bytes:
+    """Pack moments exactly, one pair after the other."""
+    return b"".join(_MOMENTS.pack(pair.mean, pair.scale) for pair in moments)
 
 
-def read_moments(payload: bytes) -> Moments:
+def read_moments(payload: bytes) -> tuple[Moments, ...]:
     """Unpack moments; FormatError when they are not."""
-    if len(payload) != _MOMENTS.size:
+    if not payload or len(payload) % _MOMENTS.size:
         raise FormatError
-    moments = Moments(*_MOMENTS.unpack(payload))
-    if not (np.isfinite(moments.mean) and np.isfinite(moments.scale) and moments.scale > 0):
+    moments = tuple(Moments(*pair) for pair in _MOMENTS.iter_unpack(payload))
+    if not all(np.isfinite(pair.mean) and np.isfinite(pair.scale) and pair.scale > 0 for pair in moments):
         raise FormatError
     return moments
 

@@ -13,6 +13,7 @@ Deviations of `image`: rotation in place of the sign flip (eq. 6), because |z_T|
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,26 +24,26 @@ from torch import Tensor
 
 from ..diffusion.inversion import as_if_at, invert_euler
 from ..diffusion.samplers import Background, sample_euler
-from ..errors import NumericalError
+from ..errors import FormatError, NumericalError
 from ..protocols import Denoiser, Progress
 from .derivation import FaceKey
 from .keystream import Keystream
 from .models import KeyedModel
 from .rotation import Rotation
 
+CHANNELWISE_FROM = 64
+"""Cells of a face from which every channel of its noise is rotated by itself. Fine channels are read off a picture far less exactly
+than coarse ones; one rotation of all would spread their error over everything. With fewer cells a rotation would hide too little."""
 MAX_RESIDUAL = 0.05
 """Relative error of an inversion step above which the way back would not lead to the face."""
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean and root mean square that standardise the noise of a face; secret, they identify it."""
+    """Mean and root mean square that standardise noise, of a face or of one channel of it; secret, they identify it."""
 
     mean: float
     scale: float
-
-
-STANDARD = Moments(0.0, 1.0)
 
 
 def encrypt_noise(
@@ -53,7 +54,9 @@ def encrypt_noise(
     steps: int,
     iterations: int,
     progress: Progress | None = None,
-) -> tuple[Tensor, Moments]:
+    *,
+    channelwise: bool = True,
+) -> tuple[Tensor, tuple[Moments, ...]]:
     """Turn the latent of a face into that of another one.
 
     Args:
@@ -63,25 +66,30 @@ def encrypt_noise(
         key: Of this face.
         steps: Sampling steps over the whole schedule.
         iterations: Fixed-point iterations of the inversion.
+        channelwise: Rotate every channel by itself, where the face has at least `CHANNELWISE_FROM` cells.
 
     Returns:
-        (1, C, h, w) latent of the visible face, and the moments of the original's noise.
+        (1, C, h, w) latent of the visible face, and the moments of the original's noise: one, or one a channel.
 
     Raises:
         NumericalError: The inversion did not converge, so the way back would fail.
     """
     found: list[Moments] = []
+    channels = face.shape[1]
+    cells = int((background.mask > 0).sum())
+    groups = channels if channelwise and cells >= CHANNELWISE_FROM else 1
 
     def job(denoiser: Denoiser, sigmas: Tensor) -> Tensor:
         noise = _invert(denoiser, face.to(model.device), sigmas, background, iterations, progress)
         vector = _face_vector(noise, background, float(sigmas[0]))
-        moments = Moments(float(vector.mean()), float(np.sqrt(np.mean((vector - vector.mean()) ** 2))))
-        found.append(moments)
-        rotated = Rotation(key.subkey("rot"), len(vector)).apply((vector - moments.mean) / moments.scale)
-        start = _with_face_vector(noise, rotated, background, float(sigmas[0]))
+        parts = np.split(vector, groups)
+        found.extend(Moments(float(part.mean()), float(np.sqrt(np.mean((part - part.mean()) ** 2)))) for part in parts)
+        turns = _rotations(key, groups, len(parts[0]))
+        rotated = [turn.apply((part - m.mean) / m.scale) for turn, part, m in zip(turns, parts, found, strict=True)]
+        start = _with_face_vector(noise, np.concatenate(rotated), background, float(sigmas[0]))
         return sample_euler(denoiser, background.restore(start, float(sigmas[0])), sigmas, None, background=background)
 
-    return model.run(job, face, steps), found[0]
+    return model.run(job, face, steps), tuple(found)
 
 
 def decrypt_noise(
@@ -89,18 +97,27 @@ def decrypt_noise(
     visible: Tensor,
     background: Background,
     key: FaceKey,
-    moments: Moments,
+    moments: Sequence[Moments],
     steps: int,
     iterations: int,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Undo `encrypt_noise`; another key gives another face. Arguments as there."""
+    """Undo `encrypt_noise`; another key gives another face. Arguments as there.
+
+    Raises:
+        FormatError: There are neither one pair of moments nor one a channel.
+        NumericalError: The inversion did not converge.
+    """
+    if len(moments) not in (1, visible.shape[1]):
+        raise FormatError
 
     def job(denoiser: Denoiser, sigmas: Tensor) -> Tensor:
         noise = _invert(denoiser, visible.to(model.device), sigmas, background, iterations, progress)
         vector = _face_vector(noise, background, float(sigmas[0]))
-        original = Rotation(key.subkey("rot"), len(vector)).invert(vector) * moments.scale + moments.mean
-        start = _with_face_vector(noise, original, background, float(sigmas[0]))
+        parts = np.split(vector, len(moments))
+        turns = _rotations(key, len(parts), len(parts[0]))
+        original = [turn.invert(part) * m.scale + m.mean for turn, part, m in zip(turns, parts, moments, strict=True)]
+        start = _with_face_vector(noise, np.concatenate(original), background, float(sigmas[0]))
         return sample_euler(denoiser, background.restore(start, float(sigmas[0])), sigmas, None, background=background)
 
     return model.run(job, visible, steps)
@@ -143,6 +160,12 @@ def flip_signs(
         return x
 
     return model.run(job, face, steps)
+
+
+def _rotations(key: FaceKey, count: int, size: int) -> list[Rotation]:
+    """Make one rotation of everything, or one a channel."""
+    names = ["rot"] if count == 1 else [f"rot{number}" for number in range(count)]
+    return [Rotation(key.subkey(name), size) for name in names]
 
 
 def _invert(
