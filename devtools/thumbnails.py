@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import sys
 import tempfile
@@ -20,7 +19,6 @@ from devtools.options import thumbnails_parser
 from devtools.paths import HOST_TREE, SAMPLE_PHOTO, WORKFLOWS, shown
 from devtools.server import ComfyServer, ended_by_signals
 from devtools.workflow import Prompt, load_workflow, to_prompt
-from faceprivacy_core.commands import main as run_faceprivacy
 
 SIZE = (640, 400)
 QUALITY = 88
@@ -62,19 +60,10 @@ def make_thumbnails(names: list[str]) -> None:
             object_info = client.object_info()
             results: dict[str, Image.Image] = {}
             for name in sorted(needed, key=lambda name: (name in AFTER, name)):
-                if name in AFTER:
-                    _let_the_server_decrypt(base / "keys")
                 with step(f"Run {name}"):
                     results[name] = _result(client, name, object_info)
                 if name in wanted:
                     _write(WORKFLOWS / f"{name}.jpg", results.get(AFTER.get(name, ""), _photo()), results[name])
-
-
-def _let_the_server_decrypt(folder: Path) -> None:
-    """Allow what a key that a graph made does not allow by itself."""
-    for file in sorted(folder.glob("*.key")):
-        with contextlib.redirect_stdout(io.StringIO()):
-            run_faceprivacy(["key", "allow", file.stem, "--decrypt-in-server", "yes", "--in", str(folder)])
 
 
 def _result(client: ComfyClient, name: str, object_info: Mapping[str, Any]) -> Image.Image:

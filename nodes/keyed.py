@@ -57,24 +57,35 @@ class LoadPrivacyKey(io.ComfyNode):
                     tooltip="When there is no key of this name: make a new random one, as 'faceprivacy key new NAME' does. "
                     "Leave it off for decrypting. Keep a copy of the key file: without it no face comes back.",
                 ),
+                io.Boolean.Input(
+                    "server_may_decrypt", default=False, optional=True,
+                    tooltip="Of a key that 'create' makes: whether this server may decrypt with it. Whoever reaches the "
+                    "server can then bring the faces back. A key that is there already keeps what its owner said: "
+                    "'faceprivacy key allow'.",
+                ),
             ],
             outputs=[KeyType.Output("key", tooltip="For Keyed Encrypt and Keyed Decrypt.")],
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None, create: bool | None = None) -> bool | str:
+    def validate_inputs(
+        cls, name: str | None = None, create: bool | None = None, server_may_decrypt: bool | None = None
+    ) -> bool | str:
         # What is no name may be a passphrase: refused here, it stays out of history and log.
         return True if name is None else problem_of(check_name, name) or True
 
     @classmethod
-    def fingerprint_inputs(cls, name: str | None = None, create: bool | None = None) -> float:
+    def fingerprint_inputs(
+        cls, name: str | None = None, create: bool | None = None, server_may_decrypt: bool | None = None
+    ) -> float:
         # A new NaN each time: the file behind a name may have changed, and every run needs fresh nonces.
         return float("nan")
 
     @classmethod
-    def execute(cls, name: str, create: bool = False) -> io.NodeOutput:
+    def execute(cls, name: str, create: bool = False, server_may_decrypt: bool = False) -> io.NodeOutput:
         if create and not has_key(name):
-            logger.warning("A new key was made: %s. Keep a copy of this file in a safe place.", create_key(name))
+            path = create_key(name, decrypts_in_server=server_may_decrypt)
+            logger.warning("A new key was made: %s. Keep a copy of this file in a safe place.", path)
         return io.NodeOutput(load_key(name))
 
 
@@ -100,10 +111,10 @@ class KeyedEncrypt(io.ComfyNode):
                 KeyType.Input("key", tooltip="From Privacy Key."),
                 io.Combo.Input(
                     "mode", options=MODES, default=MODES[0],
-                    tooltip="How the original comes back. latent: as good as the VAE; seals 2 KB a face with the built-in "
+                    tooltip="How the original comes back. latent: as good as the VAE; seals 16 KB a face with the built-in "
                     "model, 32 KB with SD1.5. exact: every bit; seals the face's pixels, opens without a model. image: from "
-                    "the visible face itself, seals 16 bytes, less exact. signflip: the published rule, for comparison "
-                    "only; it is NOT secure.",
+                    "the visible face itself, seals two numbers a channel, less exact. signflip: the published rule, for "
+                    "comparison only; it is NOT secure.",
                 ),
                 io.Int.Input("steps", default=20, min=2, max=200, tooltip="Sampling steps of the new faces."),
                 io.Int.Input(

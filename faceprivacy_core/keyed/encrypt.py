@@ -219,7 +219,7 @@ def _make_covers(
         with torch.no_grad():
             layer = lay_crop(model.decode(latent), region, claim)
         _check_finite(layer)
-        if settings.mode in NOISE_MODES:  # what stands behind the rim has to be known to whoever reads the latent off the pixels
+        if settings.mode in NOISE_MODES:  # who reads the latent off the pixels must know what is behind the rim
             pixels = paste(to_pixels(layout.filled), layer, claim.with_steep_rim(), soft=True)
         else:
             pixels = paste(base, layer, claim, soft=True)

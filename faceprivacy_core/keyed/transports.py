@@ -32,8 +32,9 @@ from .models import KeyedModel
 from .rotation import Rotation
 
 CHANNELWISE_FROM = 64
-"""Cells of a face from which every channel of its noise is rotated by itself. Fine channels are read off a picture far less exactly
-than coarse ones; one rotation of all would spread their error over everything. With fewer cells a rotation would hide too little."""
+"""Cells of a face from which every channel of its noise is rotated by itself. Fine channels are read off a picture far less
+exactly than coarse ones; one rotation of all would spread their error over everything. With fewer cells a rotation would
+hide too little."""
 MAX_RESIDUAL = 0.05
 """Relative error of an inversion step above which the way back would not lead to the face."""
 
