@@ -108,17 +108,52 @@ def anonymize_faces(
         detector: With donors, says whether a drawn face is one and where; None asks nobody.
         progress: Called after every denoising step.
 
-    Returns, raises, laws: See `regenerate.regenerate_faces`.
+    Returns, raises, laws: See `regenerate.regenerate_faces`. With donors it also raises `NumericalError` when no candidate of a
+        face passed; nothing half-good is returned.
     """
-    make_energy = _push_away(recognizers, settings)
+    result, missed = anonymize_where_possible(images, faces, model, recognizers, settings, detector=detector, progress=progress)
+    if missed or result is None:
+        raise NumericalError(
+            "Expected a new face that no recogniser takes for the person and that lies where the old one was, got none for "
+            f"face {', '.join(map(str, missed))} in {ROUNDS} rounds of {settings.candidates}. Try another seed, more "
+            "candidates, a larger mask, or blur this face."
+        )
+    return result
+
+
+def anonymize_where_possible(
+    images: Tensor,
+    faces: Faces,
+    model: FaceModel,
+    recognizers: Sequence[FaceRecognizer],
+    settings: AnonymizeSettings,
+    *,
+    detector: FaceDetector | None = None,
+    progress: Progress | None = None,
+) -> tuple[RegenerateResult | None, tuple[int, ...]]:
+    """Replace those faces for which a new one passes. Arguments as for `anonymize_faces`.
+
+    Returns:
+        The pictures, in which faces without a new one are **as they were**, or None if none has one; and the numbers of
+        those faces.
+    """
     if settings.look is Look.PERSON:
-        return regenerate_faces(images, faces, model, settings, make_energy, progress=progress)
+        return regenerate_faces(images, faces, model, settings, _push_away(recognizers, settings), progress=progress), ()
     originals, crops = crop_faces(images, faces, model.resolution)
     mask = draw_masks(faces, settings.mask)[:, None]
-    results, energies = draw_with_donors(
+    drawn, energies = draw_with_donors(
         originals, cut(mask, crops), crops, model, recognizers, settings, detector=detector, progress=progress
     )
-    return RegenerateResult(paste_faces(images, results, crops, mask), mask, crops, energies)
+    missed = tuple(sorted({place % len(crops) for place, result in enumerate(drawn) if result is None}))
+    left = [index for index in range(len(crops)) if index not in missed]
+    if not left:
+        return None, missed
+    if missed:
+        kept = replace(faces, items=tuple(faces.items[index] for index in left))
+        crops = replace(crops, items=tuple(crops.items[index] for index in left), faces=kept)
+        mask = draw_masks(kept, settings.mask)[:, None]
+    results = torch.stack([result for place, result in enumerate(drawn) if place % len(originals) not in missed])
+    return RegenerateResult(paste_faces(images, results, crops, mask), mask, crops, energies), missed
 
 
 def _push_away(recognizers: Sequence[FaceRecognizer], settings: AnonymizeSettings) -> MakeEnergy:
@@ -140,7 +175,7 @@ def draw_with_donors(
     *,
     detector: FaceDetector | None = None,
     progress: Progress | None = None,
-) -> tuple[Tensor, tuple[float, ...]]:
+) -> tuple[list[Tensor | None], tuple[float, ...]]:
     """Draw aligned crops anew with the look of donors; of several candidates the best is kept.
 
     Args:
@@ -150,10 +185,7 @@ def draw_with_donors(
         model, recognizers, settings, detector, progress: See `anonymize_faces`.
 
     Returns:
-        (V * N, 3, S, S) crops in [0, 1] and the mean energy at every guided step.
-
-    Raises:
-        NumericalError: No candidate of a face passed; nothing half-good is returned.
+        V * N crops (3, S, S) in [0, 1], None where no candidate passed, and the mean energy at every guided step.
     """
     if not recognizers:
         raise InputError("Expected at least one recogniser, to choose a donor and judge what is drawn, got none.")
@@ -178,13 +210,8 @@ def draw_with_donors(
             if kept[place] is None and verdict.passed[index]:
                 kept[place] = results[index]
         if all(result is not None for result in kept):
-            return torch.stack(kept), energies
-    missed = sorted({place % len(originals) for place, result in enumerate(kept) if result is None})
-    raise NumericalError(
-        f"Expected a new face that no recogniser takes for the person and that lies where the old one was, got none for "
-        f"face {', '.join(map(str, missed))} in {ROUNDS} rounds of {settings.candidates}. Try another seed, more candidates, "
-        "a larger mask, or blur this face."
-    )
+            break
+    return kept, energies
 
 
 def tell_donors(model: FaceModel, person: Person, mask: Tensor, settings: DonorSettings, attempt: int = 0) -> Tell:

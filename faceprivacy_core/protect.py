@@ -9,7 +9,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from .anonymize import AnonymizeSettings, anonymize_faces
+from .anonymize import AnonymizeSettings, anonymize_faces, anonymize_where_possible
 from .builtin.model import FaceModel
 from .errors import InputError, NumericalError
 from .images import MIN_EYE_MOUTH_PX, eye_mouth_distance
@@ -154,23 +154,28 @@ def _drawn(
     progress: Progress | None,
 ) -> tuple[ProtectResult, list[int]]:
     """Draw the chosen faces; return the result and the faces that must not stay so."""
+    given = (images, _only(faces, chosen), tools.model, tools.recognizers, settings.drawing)
     try:
-        drawn = anonymize_faces(
-            images, _only(faces, chosen), tools.model, tools.recognizers, settings.drawing, detector=tools.detector,
-            progress=progress,
-        )  # fmt: skip
+        if settings.fallback is Fallback.ERROR:
+            drawn, missed = anonymize_faces(*given, detector=tools.detector, progress=progress), ()
+        else:
+            drawn, missed = anonymize_where_possible(*given, detector=tools.detector, progress=progress)
     except NumericalError:
         if settings.fallback is Fallback.ERROR:
             raise
+        drawn, missed = None, ()
+    if drawn is None:
         return _untouched(images, faces), list(chosen)
-    refused = _still_recognised(images, drawn.images, faces, chosen, tools)
+    undrawn = [chosen[number] for number in missed]
+    new = [index for index in chosen if index not in undrawn]
+    refused = _still_recognised(images, drawn.images, faces, new, tools)
     if refused and settings.fallback is Fallback.ERROR:
         raise NumericalError(
             f"Expected new faces that no recogniser takes for the originals, got {len(refused)} of {len(chosen)} that one does "
             f"(faces {refused}). Try another seed, raise noise, or set the fallback to blur, mosaic or solid."
         )
-    methods = tuple(Method.NEW_FACE.value if index in chosen else "" for index in range(len(faces)))
-    return ProtectResult(drawn.images, drawn.mask, methods), refused
+    methods = tuple(Method.NEW_FACE.value if index in new else "" for index in range(len(faces)))
+    return ProtectResult(drawn.images, drawn.mask, methods), sorted({*undrawn, *refused})
 
 
 def _obscured(

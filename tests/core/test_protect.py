@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from faceprivacy_core import protect
-from faceprivacy_core.anonymize import AnonymizeSettings
+from faceprivacy_core import anonymize, protect
+from faceprivacy_core.anonymize import AnonymizeSettings, Look
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
+from faceprivacy_core.candidates import Verdict
 from faceprivacy_core.errors import InputError, NumericalError
 from faceprivacy_core.protect import DrawingTools, Fallback, Method, ProtectSettings, protect_faces
 from faceprivacy_core.types import Face, Faces
@@ -100,10 +103,32 @@ def test_faces_that_cannot_be_drawn_are_hidden_or_the_error_is_raised(
     def fail(*_: object, **__: object) -> None:
         raise NumericalError("not a number")
 
-    monkeypatch.setattr(protect, "anonymize_faces", fail)
+    for name in ("anonymize_faces", "anonymize_where_possible"):
+        monkeypatch.setattr(protect, name, fail)
     assert protect_faces(pictures(1), BOTH, ProtectSettings(drawing=DRAWING), kind_tools).methods == ("blur", "blur")
     with pytest.raises(NumericalError, match="not a number"):
         protect_faces(pictures(1), faces_in(1), ProtectSettings(fallback=Fallback.ERROR, drawing=DRAWING), kind_tools)
+
+
+def test_one_face_without_a_new_one_is_hidden_and_the_others_are_drawn(kind_tools: Tools, monkeypatch: pytest.MonkeyPatch):
+    """The second face's candidates all fail; nothing of it may stay, and the first keeps its new face."""
+    real = anonymize.judge
+
+    def second_fails(candidates: Tensor, landmarks5: Tensor, *given: Any) -> Verdict:
+        verdict = real(candidates, landmarks5, *given)
+        fails = torch.arange(len(candidates)) % len(landmarks5) == 1
+        return replace(verdict, passed=~fails)
+
+    monkeypatch.setattr(anonymize, "judge", second_fails)
+    drawing = replace(DRAWING, look=Look.DONOR, steps=2)
+    both = Faces((synthetic_face(60, 90, 70), synthetic_face(180, 90, 70)), 1, HEIGHT, WIDTH)
+    result = protect_faces(pictures(1), both, ProtectSettings(drawing=drawing), kind_tools)
+    assert result.methods == ("new face", "blur")
+    alone = protect_faces(pictures(1), replace(both, items=both.items[1:]), ProtectSettings(Method.BLUR), never)
+    hidden = (alone.mask > 0).expand_as(alone.images)
+    assert torch.equal(result.images[hidden], alone.images[hidden])
+    with pytest.raises(NumericalError, match="got none for face 1"):
+        protect_faces(pictures(1), both, ProtectSettings(fallback=Fallback.ERROR, drawing=drawing), kind_tools)
 
 
 @pytest.mark.parametrize("method", [Method.BLUR, Method.MOSAIC, Method.SOLID])
