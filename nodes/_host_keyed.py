@@ -14,6 +14,8 @@ import comfy.sd
 import torch
 from torch import Tensor
 
+from ..faceprivacy_core.builtin.autoencoder import FaceAutoencoder
+from ..faceprivacy_core.builtin.model import build_encoder, read_face_model_file
 from ..faceprivacy_core.diffusion.schedules import ddim_sigmas
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
 from ..faceprivacy_core.fingerprints import fingerprint
@@ -85,6 +87,13 @@ class HostKeyedModel:
                 model.set_model_compute_dtype(torch.float32)
         self._model, self._positive = model, positive
         self._vae = _host.ExactVae(model, vae)
+
+    @cached_property
+    def donors(self) -> Tensor | None:
+        """The bank of the built-in model, whose autoencoder is known by its class; other VAEs have none."""
+        if not isinstance(self._vae.network, FaceAutoencoder):
+            return None
+        return build_encoder(read_face_model_file()).donors.latents
 
     def encode(self, crops: Tensor) -> Tensor:
         _host.check_interrupted()

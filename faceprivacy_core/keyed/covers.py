@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..diffusion.resampling import sample_resampled
 from ..diffusion.samplers import Background
@@ -16,6 +17,11 @@ from .models import KeyedModel
 
 REPEATS = 8
 """With fewer, hair and skin of the cover do not meet those around it."""
+AMONG = 16
+"""Donors whose rim fits the surroundings best, of which the key takes one."""
+DONOR_NOISE = 0.2
+"""How far into noise a donor is taken while it is fitted into the surroundings, as a part of all steps; chosen by looking."""
+DONOR_REPEATS = 1
 
 
 def public_noise(nonces: Sequence[bytes], shape: tuple[int, ...]) -> Tensor:
@@ -35,7 +41,8 @@ def draw_independent(
     """Draw faces that know nothing of the originals.
 
     The result depends on the surroundings (from which the faces were removed before they were
-    encoded), on the nonces and on secret noise, and on nothing else.
+    encoded), on the nonces and on secret noise, and on nothing else. Where the model brings donors, a face begins as one
+    of those that fit the surroundings best and is fitted into them; else it is drawn from noise alone.
 
     Args:
         model: Model with a VAE.
@@ -56,12 +63,38 @@ def draw_independent(
         def draw() -> Tensor:
             return stack_normals(streams, shape).to(model.device)
 
-        start = float(sigmas[0]) * draw()
+        start, repeats = torch.zeros_like(background.latent), REPEATS
+        if model.donors is not None:
+            start = choose_donors(model.donors, surroundings, face_cells, streams).to(model.device)
+            sigmas, repeats = sigmas[-1 - max(1, round(DONOR_NOISE * steps)) :], DONOR_REPEATS
+        start = start + float(sigmas[0]) * draw()
         return sample_resampled(
-            denoiser, start, sigmas, None, background=background, draw=draw, repeats=REPEATS, progress=progress
+            denoiser, start, sigmas, None, background=background, draw=draw, repeats=repeats, progress=progress
         )
 
     return model.run(job, surroundings, steps)
+
+
+def choose_donors(
+    donors: Tensor, surroundings: Tensor, face_cells: Tensor, streams: Sequence[Keystream]
+) -> Tensor:  # fmt: skip
+    """Take for every face one of the `AMONG` donors that fit best around it.
+
+    Args:
+        donors: (D, C, h, w) latents of generated faces.
+        surroundings, face_cells: See `draw_independent`.
+        streams: Secret; eight bytes of each choose.
+
+    Returns:
+        (N, C, h, w) latents of the chosen donors.
+    """
+    rims = F.max_pool2d(face_cells, 3, stride=1, padding=1) - face_cells
+    chosen = []
+    for around, rim, stream in zip(surroundings, rims, streams, strict=True):
+        misfit = ((donors - around) * rim).square().sum((1, 2, 3))
+        best = misfit.argsort(stable=True)[:AMONG]
+        chosen.append(best[int.from_bytes(stream.take(8), "little") % len(best)])
+    return donors[torch.stack(chosen)]
 
 
 def background_on(device: torch.device, latents: Tensor, noise: Tensor, face_cells: Tensor) -> Background:

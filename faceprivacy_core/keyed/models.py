@@ -27,6 +27,7 @@ class KeyedModel(Protocol):
         crop_size: Side of the face crops in pixels, a multiple of 8 and of `factor`.
         factor: Side of a crop divided by the side of its latent, see `regions.CELL_SIDES`.
         device: Where jobs compute.
+        donors: (D, C, h, w) latents of faces of nobody, from which covers may begin; None for a model that brings none.
     """
 
     crop_size: int
@@ -34,6 +35,9 @@ class KeyedModel(Protocol):
 
     @property
     def factor(self) -> int: ...
+
+    @property
+    def donors(self) -> Tensor | None: ...
 
     def encode(self, crops: Tensor) -> Tensor:
         """Encode (N, 3, S, S) in [0, 1] to latents (N, C, S / factor, S / factor), the mode of the posterior."""
@@ -81,6 +85,10 @@ class BuiltinKeyedModel:
     def factor(self) -> int:
         blank = torch.zeros(1, 3, self.crop_size, self.crop_size)
         return self.crop_size // self.encode(blank).shape[-1]
+
+    @property
+    def donors(self) -> Tensor | None:
+        return self.model.donors.latents if self.model.file.donors else None
 
     def encode(self, crops: Tensor) -> Tensor:
         with torch.no_grad():

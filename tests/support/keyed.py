@@ -51,6 +51,7 @@ class MixtureKeyedModel:
         side: int = SIDE,
     ) -> None:
         self.crop_size, self.device, self.factor = side, torch.device("cpu"), factor
+        self.donors: Tensor | None = None
         self.variance, self.steepness, self.calls = variance, steepness, 0
         self.temperature = temperature
         generator = torch.Generator().manual_seed(0)
