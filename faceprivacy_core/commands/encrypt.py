@@ -137,7 +137,7 @@ def _encrypt_file(
     container = encrypted.picture.container()
     shown = encrypted.picture.pixels if alpha is None else np.dstack([encrypted.picture.pixels, alpha])
     files = [NewFile(result, keyed_png(shown, container, look=opened.look))]
-    if args.sidecar:
+    if args.sidecar or sidecar.exists():  # with --force: one that stays behind would not belong to the new picture
         files.insert(0, sidecar_file(sidecar, container))
     write_together(files, replace=args.force)
     back = ", ".join("exact" if r.recovered_psnr == float("inf") else f"{r.recovered_psnr:.1f} dB" for r in encrypted.reports)

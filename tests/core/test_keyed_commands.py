@@ -136,6 +136,18 @@ def test_a_picture_that_carries_sealed_faces_is_not_encrypted_again(
     assert list((tmp_path / "new").iterdir()) == []
 
 
+def test_a_picture_that_is_replaced_takes_its_sidecar_along(keys: Path, source: Path, tmp_path: Path):
+    """One that stayed behind would be of the picture before: stripped, the new one could not be opened with it."""
+    arguments = ["encrypt", str(source), "--out", str(tmp_path), "--mode", "exact", "--steps", "2", "--key"]
+    assert main([*arguments, "alice", "--sidecar"]) == 0
+    before = (tmp_path / "two.fprv").read_bytes()
+    assert main([*arguments, "bob", "--force"]) == 0
+    assert (tmp_path / "two.fprv").read_bytes() != before
+    Image.fromarray(pixels(tmp_path / "two.png")).save(tmp_path / "two.png")
+    assert main(["decrypt", str(tmp_path / "two.png"), "--out", str(tmp_path / "back"), "--key", "bob"]) == 0
+    assert np.array_equal(pixels(tmp_path / "back" / "two.png"), pixels(source))
+
+
 def test_results_that_are_there_are_kept(encrypted: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     sealed = encrypted.read_bytes()
     assert main(["encrypt", str(source), "--out", str(encrypted.parent), "--key", "alice", "--mode", "exact"]) == 1
