@@ -11,6 +11,7 @@ from ._samples import provide_samples
 from .adversarial import AdversarialLatent
 from .anonymize_faces import AnonymizeFaces
 from .builtin import LoadBuiltinFaceModel
+from .cloak_faces import CloakFaces, ChangeLooks
 from .crops import FaceCrop, FacePaste
 from .donors import DonorFace
 from .evaluate import PrivacyReport
@@ -42,6 +43,8 @@ NODES: list[type[io.ComfyNode]] = [
     SaveInversion,
     LoadInversion,
     AnonymizeFaces,
+    CloakFaces,
+    ChangeLooks,
     SaveCleanImage,
     DonorFace,
 ]

@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 
 from ..faceprivacy_core.errors import InputError
 from ..faceprivacy_core.faces.detect import load_detector
-from ..faceprivacy_core.metrics.draw import draw_report
+from ..faceprivacy_core.metrics.draw import Wish, draw_report
 from ..faceprivacy_core.metrics.perceptual import load_perceptual
 from ..faceprivacy_core.metrics.report import compute_report
 from ..faceprivacy_core.protocols import FaceRecognizer
@@ -44,6 +44,11 @@ class PrivacyReport(io.ComfyNode):
                     tooltip="Another photo of the person, one for all pictures or one for each; its largest face is compared "
                     "with both pictures. The figure to trust for hidden, recovered and decrypted faces.",
                 ),
+                io.Combo.Input(
+                    "wish", options=Wish, default=Wish.UNKNOWN, optional=True,
+                    tooltip="What recognisers shall make of the faces, which says which answers are good ones: not be "
+                    "recognised (anonymised, cloaked, encrypted), or be recognised (looks hidden, brought back).",
+                ),
             ],
             outputs=[
                 io.String.Output("json", tooltip="The report, one entry per picture."),
@@ -56,6 +61,7 @@ class PrivacyReport(io.ComfyNode):
     def execute(
         cls, original: io.Image.Type, protected: io.Image.Type, faces: Faces, held_out: tuple[FaceRecognizer, ...],
         mask: io.Mask.Type | None = None, seen: tuple[FaceRecognizer, ...] = (), other: io.Image.Type | None = None,
+        wish: str = Wish.UNKNOWN,
     ) -> io.NodeOutput:  # fmt: skip
         before, after = _convert.image_to_core(original), _convert.image_to_core(protected)
         if len(after) % len(before):
@@ -77,7 +83,7 @@ class PrivacyReport(io.ComfyNode):
                 other=None if others is None else _convert.image_to_uint8(others[index % len(others)]),
             )  # fmt: skip
             reports.append(report.to_json_dict())
-            pictures.append(draw_report(report, *pair))
+            pictures.append(draw_report(report, *pair, Wish(wish)))
             progress(number + 1, len(after))
         text = json.dumps(reports[0] if len(reports) == 1 else {"pictures": reports}, indent=2)
         image = _convert.core_to_image(_convert.stack_padded(pictures))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from enum import Enum
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -30,9 +31,9 @@ GREY = (95, 95, 95)
 PALE = (226, 226, 226)
 PAPER = (255, 255, 255)
 # Okabe and Ito's palette: told apart with every kind of colour vision; words say the same.
-RECOGNISED = (213, 94, 0)
-POSSIBLY = (230, 159, 0)
-NOT_RECOGNISED = (0, 114, 178)
+UNWANTED = (213, 94, 0)
+UNCLEAR = (230, 159, 0)
+WANTED = (0, 114, 178)
 
 BARS_LEFT = MARGIN + 2 * FACE_PX + 48
 BAR_LEFT = BARS_LEFT + 220
@@ -40,13 +41,29 @@ BAR_WIDTH = 230
 VERDICT_LEFT = BAR_LEFT + BAR_WIDTH + 14
 
 
-def draw_report(report: PrivacyReport, original: Picture, protected: Picture) -> Picture:
+class Wish(str, Enum):
+    """What recognisers shall make of the changed faces; it says which answers are good ones."""
+
+    UNKNOWN = "not be recognised"
+    """Anonymised, cloaked or encrypted faces."""
+    KNOWN = "be recognised"
+    """Faces whose looks alone are hidden, and such as were brought back."""
+
+
+INTRODUCTIONS = {
+    Wish.UNKNOWN: "Face recognisers compared each face before and after. Longer bar: more alike.",
+    Wish.KNOWN: "Recognisers are meant to know these faces: blue is good here. Longer bar: more alike.",
+}
+
+
+def draw_report(report: PrivacyReport, original: Picture, protected: Picture, wish: Wish = Wish.UNKNOWN) -> Picture:
     """Draw a report: the first six faces, before and after, with a bar for each recogniser.
 
     Args:
         report: What to draw.
         original: (H, W, 3) uint8 RGB, the picture before. Not modified.
         protected: (H, W, 3) uint8 RGB, the picture after. Not modified.
+        wish: What recognisers shall make of the faces; colours and the second line follow.
 
     Returns:
         (height, 1200, 3) uint8 RGB; the height grows with faces and recognisers.
@@ -56,11 +73,11 @@ def draw_report(report: PrivacyReport, original: Picture, protected: Picture) ->
     canvas = Image.new("RGB", (WIDTH, bottom + LEGEND + FOOTER), PAPER)
     draw = ImageDraw.Draw(canvas)
     _text(draw, (MARGIN, 28), summarize(report), 28, width=WIDTH - 2 * MARGIN)
-    _text(draw, (MARGIN, 76), "Face recognisers compared each face before and after. Longer bar: more alike.", 19, GREY)
+    _text(draw, (MARGIN, 76), INTRODUCTIONS[wish], 19, GREY)
     top = HEADER
     for face in shown:
         _rule(draw, top)
-        _draw_face(canvas, draw, top + 20, face, original, protected)
+        _draw_face(canvas, draw, top + 20, face, original, protected, wish)
         top += _face_height(face)
     if hidden > 0:
         _rule(draw, top)
@@ -107,7 +124,13 @@ def _face_height(face: FaceResult) -> int:
 
 
 def _draw_face(
-    canvas: Image.Image, draw: ImageDraw.ImageDraw, top: int, result: FaceResult, original: Picture, protected: Picture
+    canvas: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    top: int,
+    result: FaceResult,
+    original: Picture,
+    protected: Picture,
+    wish: Wish,
 ) -> None:
     after = "After" if result.detected_after else "After (no face found)"
     for column, (caption, picture) in enumerate((("Before", original), (after, protected))):
@@ -116,7 +139,7 @@ def _draw_face(
         _text(draw, (left, top + FACE_PX + 8), caption, 19, GREY)
     _text(draw, (BARS_LEFT, top - 2), f"Face {result.index}: {_count_text(result.recognizers)}", 22)
     for row, recognizer in enumerate(result.recognizers):
-        _draw_bar(draw, top + 48 + row * ROW, recognizer)
+        _draw_bar(draw, top + 48 + row * ROW, recognizer, wish)
 
 
 def _count_text(results: Sequence[RecognizerResult]) -> str:
@@ -125,8 +148,8 @@ def _count_text(results: Sequence[RecognizerResult]) -> str:
     return f"recognised by {count} of {len(results)}" + (f", possibly by {possible} more" if possible else "")
 
 
-def _draw_bar(draw: ImageDraw.ImageDraw, y: int, result: RecognizerResult) -> None:
-    text, colour = _verdict(result)
+def _draw_bar(draw: ImageDraw.ImageDraw, y: int, result: RecognizerResult, wish: Wish) -> None:
+    text, colour = _verdict(result, wish)
     role = "held out" if result.role == HELD_OUT else "seen by the method"
     _text(draw, (BARS_LEFT, y - 3), result.name, 19, width=BAR_LEFT - BARS_LEFT - 10)
     _text(draw, (BARS_LEFT, y + 19), role, 16, GREY)
@@ -143,12 +166,13 @@ def _draw_bar(draw: ImageDraw.ImageDraw, y: int, result: RecognizerResult) -> No
     _text(draw, (VERDICT_LEFT, y + 19), said, 16, GREY, width=WIDTH - MARGIN - VERDICT_LEFT)
 
 
-def _verdict(result: RecognizerResult) -> tuple[str, Colour]:
+def _verdict(result: RecognizerResult, wish: Wish) -> tuple[str, Colour]:
+    known, unknown = (WANTED, UNWANTED) if wish is Wish.KNOWN else (UNWANTED, WANTED)
     if result.is_verified(0.001):
-        return "recognised", RECOGNISED
+        return "recognised", known
     if result.is_verified(0.01):
-        return "possibly recognised", POSSIBLY
-    return "not recognised", NOT_RECOGNISED
+        return "possibly recognised", UNCLEAR
+    return "not recognised", unknown
 
 
 def _lenient_mark(draw: ImageDraw.ImageDraw, x: int, top: int, bottom: int) -> None:

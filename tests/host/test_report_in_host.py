@@ -49,6 +49,6 @@ def test_as_many_other_photos_as_pictures_or_one(execute: Callable[..., Any], po
         execute(other=portrait.repeat(2, 1, 1, 1))
 
 
-def test_the_new_input_is_the_last(pack_nodes: dict[str, Any]) -> None:
+def test_new_inputs_are_the_last(pack_nodes: dict[str, Any]) -> None:
     names = [socket.id for socket in pack_nodes["FacePrivacy_PrivacyReport"].define_schema().inputs]
-    assert names == ["original", "protected", "faces", "held_out", "mask", "seen", "other"]
+    assert names == ["original", "protected", "faces", "held_out", "mask", "seen", "other", "wish"]

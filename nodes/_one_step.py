@@ -1,0 +1,128 @@
+"""What the nodes that go from pictures to protected pictures share: choosing faces, and measuring what was done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..faceprivacy_core.faces.detect import MIN_CONFIDENCE
+from ..faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
+from ..faceprivacy_core.faces.select import Selection, Which, detect_faces, parse_numbers
+from ..faceprivacy_core.metrics.draw import Wish, draw_report, summarize
+from ..faceprivacy_core.metrics.perceptual import load_perceptual
+from ..faceprivacy_core.metrics.report import compute_report
+from ..faceprivacy_core.protocols import FaceDetector, FaceRecognizer
+from ..faceprivacy_core.types import Faces
+from . import _convert, _host
+from ._no_face import NoFacePolicy
+from ._types import FacesType
+
+REFERENCE_RULES = (Which.ONLY_REFERENCE, Which.EXCEPT_REFERENCE)
+
+
+def choosing_inputs() -> list[io.Input]:
+    """Return the inputs that say whose faces are meant."""
+    return [
+        io.Combo.Input("which", options=Which, default=Which.ALL, tooltip="Which of the faces are protected."),
+        io.String.Input(
+            "numbers", default="",
+            tooltip="Face numbers for 'by number', separated by commas, from 0, left to right.",
+        ),
+    ]  # fmt: skip
+
+
+def policy_input() -> io.Input:
+    """Return the input that says what becomes of a picture without a face."""
+    return io.Combo.Input(
+        "on_no_face", options=NoFacePolicy, default=NoFacePolicy.ERROR,
+        tooltip="Picture without a chosen face: stop with an error, let it pass unchanged, or blur all of it.",
+    )  # fmt: skip
+
+
+def last_inputs() -> list[io.Input]:
+    """Return the inputs for detection and measuring."""
+    return [
+        io.Float.Input(
+            "confidence", default=MIN_CONFIDENCE, min=0.05, max=0.95, step=0.05, advanced=True,
+            tooltip="Detections below this confidence are dropped. Lower finds more faces and more mistakes.",
+        ),
+        io.Boolean.Input(
+            "measure", default=True, advanced=True,
+            tooltip="Ask recognisers that were not used whether they still know the faces. Off is faster; the report "
+            "then only lists what was done.",
+        ),
+        io.Image.Input("reference", optional=True, tooltip="Photos of the people the reference rules mean."),
+    ]  # fmt: skip
+
+
+def outputs() -> list[io.Output]:
+    """Return the outputs of a node that does all of it."""
+    return [
+        io.Image.Output("image", tooltip="The protected pictures. Look at them before you publish them."),
+        io.Mask.Output("mask", tooltip="Where pixels were replaced."),
+        FacesType.Output("faces", tooltip="The faces that were protected, for Privacy Report and other nodes."),
+        io.String.Output("report", tooltip="What was done to every face and what recognisers see, as JSON."),
+        io.Image.Output("report_image", tooltip="The report as a picture; without measuring, the result."),
+    ]
+
+
+def choose_faces(images: Tensor, detector: FaceDetector, which: Which, numbers: str, reference: Tensor | None) -> Faces:
+    """Find and choose the faces of host pictures, left to right."""
+    pictures = [_convert.image_to_uint8(one) for one in images]
+    references = [] if reference is None else [_convert.image_to_uint8(one) for one in _convert.image_to_core(reference)]
+    recognizers = load_recognizers(DEFAULT_SURROGATES) if which in REFERENCE_RULES else ()
+    selection = Selection(which, numbers=parse_numbers(numbers) if which is Which.BY_NUMBER else ())
+    return detect_faces(pictures, detector, selection, recognizers=recognizers, references=references)
+
+
+def load_recognizers(names: tuple[str, ...]) -> tuple[FaceRecognizer, ...]:
+    """Load recognisers from the host's folders onto its device."""
+    return load_ensemble(names, _host.model_dirs(), _host.compute_device())
+
+
+def measure(
+    originals: Tensor,
+    images: Tensor,
+    mask: Tensor,
+    faces: Faces,
+    detector: FaceDetector,
+    *,
+    is_guided: bool = True,
+    wish: Wish = Wish.UNKNOWN,
+    extra: Callable[[int], dict[str, object]] = lambda index: {},
+) -> tuple[str, Tensor]:
+    """Measure what was achieved.
+
+    Args:
+        originals, images: (B, 3, H, W) in [0, 1], before and after.
+        mask: (B, 1, H, W).
+        faces: Those that were protected.
+        detector: Looks for the faces again.
+        is_guided: Whether the method used the default surrogates; else all recognisers are independent.
+        wish: What recognisers shall make of the faces.
+        extra: Gives further entries of a picture's report.
+
+    Returns:
+        The report as JSON, and as a host IMAGE.
+    """
+    seen, held_out = load_recognizers(DEFAULT_SURROGATES), load_recognizers(DEFAULT_HELD_OUT)
+    perceptual = load_perceptual(_host.model_dirs())
+    reports, pictures = [], []
+    for index, (before, after) in enumerate(zip(originals, images, strict=True)):
+        pair = _convert.image_to_uint8(before), _convert.image_to_uint8(after)
+        report = compute_report(
+            *pair, detector, (*seen, *held_out), seen=set(DEFAULT_SURROGATES if is_guided else ()),
+            mask=mask[index, 0].numpy(), perceptual=perceptual, faces=faces.of_image(index),
+        )  # fmt: skip
+        reports.append(report.to_json_dict() | {"summary": summarize(report)} | extra(index))
+        pictures.append(draw_report(report, *pair, wish))
+        _host.check_interrupted()
+    return as_json(reports), _convert.core_to_image(_convert.stack_padded(pictures))
+
+
+def as_json(entries: Sequence[dict[str, object]]) -> str:
+    """Write the reports of one picture, or of several."""
+    return json.dumps(entries[0] if len(entries) == 1 else {"pictures": list(entries)}, indent=2)
