@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from .errors import InputError
+from .types import Picture
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF")
 """Never a format that runs another program (PostScript), or reads further files."""
@@ -44,8 +44,6 @@ DAMAGE = (
 """What Pillow raises for damaged files. Running out of memory is not among them."""
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-
-Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,13 @@ from .errors import InputError
 from .images import MIN_EYE_MOUTH_PX, describe_box, eye_mouth_distance
 from .obscure import mosaic
 from .pixels import to_pixels, to_tensor
-from .types import Face, Faces
+from .types import Face, Faces, Picture
 
 REACH = 0.85
 """Half the side of the square that is pixelated, in sizes of the face's box."""
 
 BLOCKS = 5
 """Blocks along that square: fewer than three across the face, with one for both eyes."""
-
-Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from .errors import InputError
 
 FloatArray = NDArray[np.floating[Any]]
+Picture = NDArray[np.uint8]
+"""(H, W, 3) RGB, where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

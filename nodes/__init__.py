@@ -11,7 +11,7 @@ from ._samples import provide_samples
 from .adversarial import AdversarialLatent
 from .anonymize_faces import AnonymizeFaces
 from .builtin import LoadBuiltinFaceModel
-from .cloak_faces import CloakFaces, ChangeLooks
+from .cloak_faces import ChangeLooks, CloakFaces
 from .crops import FaceCrop, FacePaste
 from .donors import DonorFace
 from .evaluate import PrivacyReport

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,7 @@ def noise_schedule(model: comfy.model_patcher.ModelPatcher) -> NoiseSchedule:
 
     Raises:
         UnsupportedModelError: The model is not an eps- or v-prediction image diffusion
-            model with 4-channel latents (SD1.x, SD2.x, SDXL, the built-in face model).
+            model with latents of two dimensions (SD1.x, SD2.x, SDXL, the built-in face model).
     """
     sampling = model.get_model_object("model_sampling")
     latent_format = model.get_model_object("latent_format")
@@ -94,18 +93,6 @@ def noise_schedule(model: comfy.model_patcher.ModelPatcher) -> NoiseSchedule:
             f"model), got {name} with {type(sampling).__mro__[1].__name__} sampling. Connect a model of those families."
         )
     return NoiseSchedule(sampling.sigmas.detach().double().cpu())
-
-
-def differentiable_decoder(model: comfy.model_patcher.ModelPatcher, vae: comfy.sd.VAE) -> Callable[[Tensor], Tensor]:
-    """Build a decoder that gradients pass through.
-
-    Returns:
-        Function from latents (B, C, h, w) in the model's space to images in [0, 1].
-
-    Raises:
-        UnsupportedModelError: The VAE does not belong to the model.
-    """
-    return ExactVae(model, vae).decode
 
 
 class ExactVae:

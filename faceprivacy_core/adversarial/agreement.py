@@ -11,7 +11,7 @@ from .attack import LOSS_SCALE, kick
 from .objective import Objective
 
 ENOUGH = 0.9
-"""Cosine from which the truncated gradient may be taken (spec, check 12)."""
+"""Cosine from which the truncated gradient may be taken."""
 
 
 def check_agreement(objective: Objective, size: float) -> None:

@@ -57,7 +57,7 @@ class Maps:
 
 
 @contextmanager
-def record_self_attention(unet: nn.Module, *, max_tokens: int | None = None) -> Iterator[Recording]:
+def record_self_attention(unet: nn.Module) -> Iterator[Recording]:
     """Record the maps of all self-attention layers of a diffusers UNet.
 
     The layers go on computing their output as before; the maps are computed beside it, so the
@@ -65,7 +65,6 @@ def record_self_attention(unet: nn.Module, *, max_tokens: int | None = None) -> 
 
     Args:
         unet: A model of diffusers; its self-attention layers are called `attn1`.
-        max_tokens: Layers with more positions than this are left out; None records all.
 
     Yields:
         The recording.
@@ -86,15 +85,15 @@ def record_self_attention(unet: nn.Module, *, max_tokens: int | None = None) -> 
     with ExitStack() as restore:
         for layer in layers:
             restore.callback(layer.set_processor, layer.processor)
-            layer.set_processor(_RecordingProcessor(layer.processor, maps, max_tokens))
+            layer.set_processor(_RecordingProcessor(layer.processor, maps))
         yield maps
 
 
 class _RecordingProcessor:
     """Leaves the work to the original processor and notes the map."""
 
-    def __init__(self, original: Any, maps: Maps, max_tokens: int | None) -> None:
-        self.original, self.maps, self.max_tokens = original, maps, max_tokens
+    def __init__(self, original: Any, maps: Maps) -> None:
+        self.original, self.maps = original, maps
 
     def __call__(
         self,
@@ -107,8 +106,7 @@ class _RecordingProcessor:
     ) -> Tensor:
         if encoder_hidden_states is None:  # otherwise this layer looks at the condition
             tokens = hidden_states if hidden_states.ndim == 3 else hidden_states.flatten(2).transpose(1, 2)
-            if self.max_tokens is None or tokens.shape[1] <= self.max_tokens:
-                self.maps.add(*_queries_and_keys(attn, tokens), attn.scale)
+            self.maps.add(*_queries_and_keys(attn, tokens), attn.scale)
         return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
 
 

@@ -63,8 +63,3 @@ def sample_resampled(
         if progress is not None:
             progress(i + 1, len(levels) - 1, denoised)
     return x
-
-
-def resampled_evaluations(sigmas: Tensor, repeats: int) -> int:
-    """Count the model calls of `sample_resampled`."""
-    return sum(repeats if float(low) > CALM_BELOW else 1 for low in sigmas[1:])

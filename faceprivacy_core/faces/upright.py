@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..align import FFHQ_TEMPLATE, estimate_similarity, transform_points
-from ..types import Face, FloatArray
+from ..types import Face, FloatArray, Picture
 from .duplicates import SAME_SIZE, is_same_face, merge_faces
 
 LOOK_PX, FACE_PX = 192, 80
@@ -43,7 +42,6 @@ REACH = 0.8
 """Of the size of its box: how far a face's eyes are from its mouth (0.35 to 0.54 on 260 faces, profiles too), and how
 far any landmark may lie from the middle of the box."""
 
-Picture = NDArray[np.uint8]
 Search = Callable[[Picture, bool], Iterable[Face]]
 """Finds faces in a BGR picture; told whether the picture is turned."""
 

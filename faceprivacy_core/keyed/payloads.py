@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import FormatError
+from ..types import Picture
 from .regions import Claim
 from .transports import Moments
 
@@ -22,8 +23,6 @@ _SHAPE = struct.Struct("<HHH")
 _MOMENTS = struct.Struct("<dd")
 _MEAN_LIMIT = 0.25
 _SCALE_RANGE = (0.75, 1.25)
-
-Picture = NDArray[np.uint8]
 
 
 def write_pixels(picture: Picture, claim: Claim) -> bytes:

@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import FormatError, InputError, PictureSizeError
+from ..types import Picture
 from .container import KeyedFaceRecord, pack, unpack
 from .derivation import FaceKey, SigningKey
 from .header import Bind, FaceHeader
 from .regions import DEFAULT_CELL, Claim, Region, claim_pixels, claimed_pixels
 from .sealing import seal, seal_unmarked
 from .signing import add_signature, set_digest
-
-Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,6 +22,7 @@ from ..align import warp
 from ..errors import InputError, NoFaceError
 from ..picture_files import is_grey
 from ..pixels import without_colours
+from ..types import Picture
 
 CELL_SIDES = (8, 16)
 """Sides that a cell may have, crop pixels: the downscaling of the latents. Powers of two, so that dividing by one is exact."""
@@ -46,8 +47,6 @@ BAND_PIXELS = 2**18
 
 MAX_TOUCHED = 2**25
 """Pixels that crops may cover in all where that is more than twice the picture."""
-
-Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)

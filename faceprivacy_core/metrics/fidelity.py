@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ..errors import InputError
+from ..types import Picture
 
 WINDOW_SIGMA_PX = 1.5
 WINDOW_RADIUS_PX = 5
@@ -22,7 +23,6 @@ MIN_SIDE_PX = 2 * WINDOW_RADIUS_PX + 1
 STRIP_PX = 256
 """Rows that are measured at a time, so that memory does not grow with the picture."""
 
-Picture = NDArray[np.uint8]
 Region = NDArray[np.bool_]
 
 

@@ -109,7 +109,7 @@ def test_hook_lowers_the_similarity_that_it_differentiates(pack_nodes: dict[str,
     import torch
 
     energy = _anonymization_energy(core, scene, diversity=0.0)
-    decode = core("nodes._host").differentiable_decoder(scene.model, scene.vae)
+    decode = core("nodes._host").ExactVae(scene.model, scene.vae).decode
     start = scene.vae.encode(scene.image)
     moved = _call(_hook(_guided(pack_nodes, scene, scene.model, scene.vae, strength=0.2, diversity=0.0)), start)
     with torch.no_grad():
