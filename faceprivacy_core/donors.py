@@ -31,6 +31,8 @@ FACE_CENTRE, FACE_RADII = (0.5, 0.57), (0.2, 0.11)
 """Ellipse of skin that colours are matched over: from below the eyes to above the mouth, so that no beard counts; fractions
 of the crop's side."""
 MAX_CONTRAST = 1.3
+MAX_SIDE_LIGHT = 0.5
+"""Largest natural logarithm of the gain that side light puts on the edge of a crop."""
 DRAWN_AT_ONCE = 8
 
 
@@ -42,7 +44,7 @@ class DonorSettings:
         among: Best fitting donors of which the seed takes one.
         follow_traits: Follow the person's apparent sex and age. Without it they are mixed, which gives away less
             about the person and looks less natural in the same clothes and hair.
-        match_colour: Give the donor the mean colour and the contrast of the person's skin before it is told.
+        match_colour: Give the donor the mean colour, the contrast and the side light of the person's skin before it is told.
     """
 
     among: int = 8
@@ -124,7 +126,7 @@ def donor_pictures(model: FaceEncoder, chosen: Tensor, person: Person, settings:
     if not settings.match_colour:
         return pictures
     originals = person.crops.to(device).repeat(len(chosen) // len(person.crops), 1, 1, 1)
-    return match_colour(pictures, originals)
+    return match_colour(match_side_light(pictures, originals), originals)
 
 
 def fill_in(originals: Tensor, mask: Tensor, pictures: Tensor) -> Tensor:
@@ -146,6 +148,27 @@ def match_colour(pictures: Tensor, references: Tensor) -> Tensor:
     contrast = wanted_spread.mean(1, keepdim=True) / spread.mean(1, keepdim=True).clamp(min=1e-3)
     contrast = contrast.clamp(1 / MAX_CONTRAST, MAX_CONTRAST)
     return ((pictures - mean) * contrast + wanted_mean).clamp(0.0, 1.0)
+
+
+def match_side_light(pictures: Tensor, references: Tensor) -> Tensor:
+    """Light pictures (B, 3, S, S) from the side from which the references are lit.
+
+    How much brighter one cheek is than the other is compared, as logarithms; the difference becomes a gain that grows
+    evenly from left to right.
+    """
+    side = pictures.shape[-1]
+    weight = skin_ellipse(side).to(pictures)
+    x = (torch.arange(side, device=pictures.device, dtype=pictures.dtype) + 0.5) / side - FACE_CENTRE[0]
+    left, right = weight * (x < 0), weight * (x > 0)
+
+    def slope(images: Tensor) -> Tensor:
+        bright = images.mean(1, keepdim=True)
+        means = [(bright * half).sum((1, 2, 3)) / half.sum() for half in (left, right)]
+        return means[1].clamp(min=1e-3).log() - means[0].clamp(min=1e-3).log()
+
+    apart = (weight * x.abs()).sum() / weight.sum() * 2.0
+    gain = ((slope(references) - slope(pictures)) / apart)[:, None] * x
+    return (pictures * gain.clamp(-MAX_SIDE_LIGHT, MAX_SIDE_LIGHT).exp()[:, None, None, :]).clamp(0.0, 1.0)
 
 
 def skin_ellipse(side: int) -> Tensor:

@@ -11,10 +11,12 @@ from faceprivacy_core.align import FFHQ_TEMPLATE
 from faceprivacy_core.builtin.donors import DonorBank, build_donors
 from faceprivacy_core.candidates import MARGIN, MAX_DRIFT, best_of, find_again, judge
 from faceprivacy_core.donors import (
+    MAX_SIDE_LIGHT,
     DonorSettings,
     Person,
     choose_donors,
     match_colour,
+    match_side_light,
     rank_donors,
     see_person,
     skin_colour,
@@ -96,6 +98,18 @@ def test_colours_of_the_skin_are_matched_and_contrast_not_too_far():
     flat = match_colour(torch.full_like(pictures, 0.5), references)
     assert float(flat.std(dim=(2, 3)).max()) < 1e-5, "a contrast that is not there is not made up"
     torch.testing.assert_close(match_colour(references, references), references, rtol=0, atol=1e-5)
+
+
+def test_light_from_one_side_is_taken_over_and_a_strong_one_is_bounded():
+    random = torch.Generator().manual_seed(0)
+    even = 0.4 + 0.02 * torch.randn(2, 3, SIDE, SIDE, generator=random)
+    x = (torch.arange(SIDE) + 0.5) / SIDE - 0.5
+    lit = even * (0.8 * x).exp()
+    torch.testing.assert_close(match_side_light(even, lit), lit, rtol=0, atol=0.01)
+    torch.testing.assert_close(match_side_light(lit, even), even, rtol=0, atol=0.01)
+    torch.testing.assert_close(match_side_light(even, even), even, rtol=0, atol=1e-6)
+    gain = match_side_light(even, even * (4.0 * x).exp()) / even
+    assert float(gain.max()) <= 1.001 * torch.tensor(MAX_SIDE_LIGHT).exp()
 
 
 def test_skin_is_read_off_the_cheeks():
