@@ -8,18 +8,21 @@ from collections.abc import Callable, Sequence
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..faceprivacy_core.faces.detect import MIN_CONFIDENCE
+from ..faceprivacy_core.faces.by_hand import add_painted_faces
+from ..faceprivacy_core.faces.detect import MIN_CONFIDENCE, load_detector
 from ..faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
-from ..faceprivacy_core.faces.select import Selection, Which, detect_faces, parse_numbers
+from ..faceprivacy_core.faces.select import Order, Selection, Which, detect_faces, parse_numbers
 from ..faceprivacy_core.metrics.draw import Wish, draw_report, summarize
 from ..faceprivacy_core.metrics.perceptual import load_perceptual
 from ..faceprivacy_core.metrics.report import compute_report
 from ..faceprivacy_core.protocols import FaceDetector, FaceRecognizer
-from ..faceprivacy_core.types import Faces
+from ..faceprivacy_core.types import Faces, Picture
 from . import _convert, _host
 from ._no_face import NoFacePolicy
 from ._types import FacesType
 
+SENSITIVE = 0.2
+"""Confidence of the detector where somebody painted: there is a face, and it was missed."""
 REFERENCE_RULES = (Which.ONLY_REFERENCE, Which.EXCEPT_REFERENCE)
 
 
@@ -55,7 +58,17 @@ def last_inputs() -> list[io.Input]:
             "then only lists what was done.",
         ),
         io.Image.Input("reference", optional=True, tooltip="Photos of the people the reference rules mean."),
+        missed_input(),
     ]  # fmt: skip
+
+
+def missed_input() -> io.Input:
+    """Return the input for faces that no detector found."""
+    return io.Mask.Input(
+        "missed", optional=True,
+        tooltip="Faces that were not found: paint over each of them in Load Image's mask editor, and connect its mask. They "
+        "are protected, too.",
+    )  # fmt: skip
 
 
 def outputs() -> list[io.Output]:
@@ -69,13 +82,31 @@ def outputs() -> list[io.Output]:
     ]
 
 
-def choose_faces(images: Tensor, detector: FaceDetector, which: Which, numbers: str, reference: Tensor | None) -> Faces:
-    """Find and choose the faces of host pictures, left to right."""
+def choose_faces(
+    images: Tensor,
+    detector: FaceDetector,
+    which: Which,
+    numbers: str,
+    reference: Tensor | None,
+    missed: Tensor | None = None,
+) -> Faces:
+    """Find and choose the faces of host pictures, left to right, and those that somebody painted over."""
     pictures = [_convert.image_to_uint8(one) for one in images]
     references = [] if reference is None else [_convert.image_to_uint8(one) for one in _convert.image_to_core(reference)]
     recognizers = load_recognizers(DEFAULT_SURROGATES) if which in REFERENCE_RULES else ()
     selection = Selection(which, numbers=parse_numbers(numbers) if which is Which.BY_NUMBER else ())
-    return detect_faces(pictures, detector, selection, recognizers=recognizers, references=references)
+    faces = detect_faces(pictures, detector, selection, recognizers=recognizers, references=references)
+    return add_missed(faces, pictures, missed)
+
+
+def add_missed(
+    faces: Faces, pictures: Sequence[Picture], missed: Tensor | None, order: Order = Order.LEFT_TO_RIGHT
+) -> Faces:  # fmt: skip
+    """Add the faces that somebody painted over."""
+    if missed is None:
+        return faces
+    masks = _convert.mask_to_core(missed, len(pictures))
+    return add_painted_faces(faces, pictures, masks, load_detector(_host.model_dirs(), min_confidence=SENSITIVE), order)
 
 
 def load_recognizers(names: tuple[str, ...]) -> tuple[FaceRecognizer, ...]:

@@ -95,11 +95,11 @@ class AnonymizeFaces(io.ComfyNode):
         cls, image: io.Image.Type, method: str, which: str, numbers: str, region: str, fallback: str, on_no_face: str,
         seed: int, look: str, candidates: int, follow_traits: bool, steps: int, noise: float, strength: float,
         confidence: float, measure: bool,
-        reference: io.Image.Type | None = None,
+        reference: io.Image.Type | None = None, missed: io.Mask.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         images = _convert.image_to_core(image)
         detector = load_detector(_host.model_dirs(), min_confidence=confidence)
-        faces = choose_faces(images, detector, Which(which), numbers, reference)
+        faces = choose_faces(images, detector, Which(which), numbers, reference, missed)
         originals = images.clone()
         pictures = [_convert.image_to_uint8(one) for one in images]
         apply_policy(images, pictures, faces, on_no_face, is_choice=which != Which.ALL)

@@ -73,7 +73,7 @@ class CloakFaces(io.ComfyNode):
     def execute(
         cls, image: io.Image.Type, which: str, numbers: str, on_no_face: str, iterations: int, fidelity: float,
         accept_unprotected: bool, seed: int, region: str, confidence: float, measure: bool,
-        reference: io.Image.Type | None = None,
+        reference: io.Image.Type | None = None, missed: io.Mask.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         default = CloakSettings()
         settings = replace(
@@ -88,7 +88,7 @@ class CloakFaces(io.ComfyNode):
             result = cloak_faces(images, faces, model, seen, settings, perceptual=perceptual, progress=progress)
             return result.images, result.mask
 
-        return run_in_one(image, which, numbers, on_no_face, confidence, measure, reference, change, Wish.UNKNOWN)
+        return run_in_one(image, which, numbers, on_no_face, confidence, measure, reference, missed, change, Wish.UNKNOWN)
 
 
 class ChangeLooks(io.ComfyNode):
@@ -144,7 +144,7 @@ class ChangeLooks(io.ComfyNode):
     def execute(
         cls, image: io.Image.Type, which: str, numbers: str, on_no_face: str, noise: float, strength: float, seed: int,
         look_different: float, refine: int, steps: int, region: str, confidence: float, measure: bool,
-        reference: io.Image.Type | None = None,
+        reference: io.Image.Type | None = None, missed: io.Mask.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         settings = HideSettings(
             steps=steps, noise=noise, strength=strength, seed=seed, micro_batch=FACES_AT_A_TIME, look_different=look_different,
@@ -159,17 +159,17 @@ class ChangeLooks(io.ComfyNode):
             )
             return result.images, result.mask
 
-        return run_in_one(image, which, numbers, on_no_face, confidence, measure, reference, change, Wish.KNOWN)
+        return run_in_one(image, which, numbers, on_no_face, confidence, measure, reference, missed, change, Wish.KNOWN)
 
 
 def run_in_one(
     image: io.Image.Type, which: str, numbers: str, on_no_face: str, confidence: float, measure: bool,
-    reference: io.Image.Type | None, change: Change, wish: Wish,
+    reference: io.Image.Type | None, missed: io.Mask.Type | None, change: Change, wish: Wish,
 ) -> io.NodeOutput:  # fmt: skip
     """Find and choose faces, change them, and measure."""
     images = _convert.image_to_core(image)
     detector = load_detector(_host.model_dirs(), min_confidence=confidence)
-    faces = choose_faces(images, detector, Which(which), numbers, reference)
+    faces = choose_faces(images, detector, Which(which), numbers, reference, missed)
     originals = images.clone()
     pictures = [_convert.image_to_uint8(one) for one in images]
     apply_policy(images, pictures, faces, on_no_face, is_choice=which != Which.ALL)

@@ -12,6 +12,7 @@ from ..faceprivacy_core.masks import MaskSettings, Region, draw_masks
 from ..faceprivacy_core.protocols import FaceRecognizer
 from . import _convert, _host
 from ._no_face import NoFacePolicy, apply_policy
+from ._one_step import add_missed, missed_input
 from ._types import FacesType, RecognizersType
 
 ENSEMBLES = {"surrogates": DEFAULT_SURROGATES, "held out": DEFAULT_HELD_OUT}
@@ -100,6 +101,7 @@ class FaceMask(io.ComfyNode):
                 ),
                 io.Image.Input("reference", optional=True, tooltip="Photos of the people the reference rules mean."),
                 RecognizersType.Input("recognizers", optional=True, tooltip="Needed by the reference rules only."),
+                missed_input(),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The pictures; blurred ones if on_no_face says so."),
@@ -113,7 +115,7 @@ class FaceMask(io.ComfyNode):
     def execute(
         cls, image: io.Image.Type, region: str, grow: float, feather: float, which: str, numbers: str, order: str,
         on_no_face: str, confidence: float, detector: str, reference: io.Image.Type | None = None,
-        recognizers: tuple[FaceRecognizer, ...] = (),
+        recognizers: tuple[FaceRecognizer, ...] = (), missed: io.Mask.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         images = _convert.image_to_core(image)
         pictures = [_convert.image_to_uint8(one) for one in images]
@@ -125,6 +127,7 @@ class FaceMask(io.ComfyNode):
             else load_detector(_host.model_dirs(), min_confidence=confidence)
         )
         faces = detect_faces(pictures, finder, selection, recognizers=recognizers, references=references)
+        faces = add_missed(faces, pictures, missed, Order(order))
         apply_policy(images, pictures, faces, on_no_face, is_choice=which != Which.ALL)
         mask = draw_masks(faces, MaskSettings(Region(region), grow, feather))
         shown = [draw_numbers(picture, faces.of_image(i), mask[i].numpy()) for i, picture in enumerate(pictures)]

@@ -92,8 +92,15 @@ def summarize(report: PrivacyReport) -> str:
 
     The recognisers that were held out judge; if there are none the others do, and it is said.
     """
+    unknown = ""
+    if report.not_compared:
+        unknown = f"{report.not_compared} painted by hand could not be compared: no detector finds eyes and mouth there."
     if not report.faces:
-        return "No face was found or chosen here, so nobody was compared. Look whether that is so."
+        return unknown or "No face was found or chosen here, so nobody was compared. Look whether that is so."
+    return f"{_summarize_compared(report)} {unknown}".rstrip()
+
+
+def _summarize_compared(report: PrivacyReport) -> str:
     held_out = [[item for item in face.recognizers if item.role == HELD_OUT] for face in report.faces]
     if not all(held_out):
         everyone = [face.recognizers for face in report.faces]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, NoFaceError
+from ..faces.by_hand import is_guessed
 from ..faces.detect import check_picture
 from ..protocols import FaceDetector, FaceRecognizer
 from ..types import Face
@@ -144,6 +145,7 @@ class PrivacyReport:
         outside: Change elsewhere; empty without a mask: pixels chosen for being equal prove nothing.
         is_mask_given: Whether a mask was given.
         seconds: How long measuring took.
+        not_compared: Faces painted by hand in which no detector found eyes and mouth: no recogniser can compare them.
     """
 
     height: int
@@ -153,11 +155,13 @@ class PrivacyReport:
     outside: Quality
     is_mask_given: bool
     seconds: float
+    not_compared: int = 0
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return the report as plain values; the infinite PSNR of equal pixels becomes None."""
         inside = self.inside.to_json_dict()
         del inside["max_abs_difference"]
+        unknown = {"not_compared": self.not_compared} if self.not_compared else {}
         return {
             "schema_version": SCHEMA_VERSION,
             "image": {"height": self.height, "width": self.width},
@@ -168,6 +172,7 @@ class PrivacyReport:
                 "outside": self.outside.to_json_dict(),
             },
             "seconds": round(self.seconds, 3),
+            **unknown,
         }
 
 
@@ -213,6 +218,8 @@ def compute_report(
     faces = detector.detect(original) if faces is None else list(faces)
     if is_search and not faces:
         raise NoFaceError("Expected at least one face in the original, found none. There is nobody to compare.")
+    not_compared = sum(is_guessed(face) for face in faces)
+    faces = [face for face in faces if not is_guessed(face)]
     third = None if other is None else _largest_face(other, detector)
     found = detector.detect(protected)
     results = []
@@ -232,6 +239,7 @@ def compute_report(
         outside=Quality() if mask is None else _quality(original, protected, ~inside, ssim, lpips[1]),
         is_mask_given=mask is not None,
         seconds=time.perf_counter() - started,
+        not_compared=not_compared,
     )
 
 

@@ -1,0 +1,96 @@
+"""Faces that somebody painted over are faces, found or guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from faceprivacy_core.errors import InputError
+from faceprivacy_core.faces.by_hand import LAYOUT, add_painted_faces, is_guessed, patches
+from faceprivacy_core.faces.detect import load_detector
+from faceprivacy_core.faces.select import Selection, detect_faces
+from faceprivacy_core.metrics.draw import summarize
+from faceprivacy_core.metrics.report import compute_report
+from faceprivacy_core.types import Face, Faces
+from tests.support.faces import synthetic_face
+from tests.support.recognizer import ProjectionRecognizer
+
+PORTRAIT = Path(__file__).parents[2] / "docs" / "samples" / "portrait.jpg"
+HEIGHT, WIDTH = 120, 200
+GREY = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+NONE = Faces((), 1, HEIGHT, WIDTH)
+
+
+class Blind:
+    """A detector that finds nothing."""
+
+    name, licence = "blind", "none"
+
+    def detect(self, image: np.ndarray) -> Sequence[Face]:
+        return []
+
+
+def painted(*boxes: tuple[int, int, int, int], height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+    mask = torch.zeros(1, 1, height, width)
+    for left, top, right, bottom in boxes:
+        mask[..., top:bottom, left:right] = 1.0
+    return mask
+
+
+def test_every_patch_is_one_face_and_slips_of_the_brush_are_none():
+    boxes = patches(painted((10, 20, 50, 80), (100, 10, 140, 60), (190, 0, 193, 3))[0, 0].numpy())
+    assert sorted(boxes) == [(10, 20, 50, 80), (100, 10, 140, 60)]
+    faces = add_painted_faces(NONE, [GREY], painted((100, 10, 140, 60), (10, 20, 50, 80)), Blind())
+    assert [face.bbox_xyxy[0] for face in faces.items] == [10, 100]
+    assert all(is_guessed(face) for face in faces.items)
+    np.testing.assert_allclose(faces.items[0].landmarks5[2], [10 + 40 * LAYOUT[2][0], 20 + 60 * LAYOUT[2][1]])
+
+
+def test_a_face_that_was_chosen_is_not_doubled():
+    known = synthetic_face(60, 60, 50)
+    found = Faces((known,), 1, HEIGHT, WIDTH)
+    over = tuple(round(value) for value in known.bbox_xyxy)
+    both = add_painted_faces(found, [GREY], painted(over, (140, 20, 180, 70)), Blind())
+    assert len(both) == 2
+    assert both.items[0] is known or both.items[0].bbox_xyxy == known.bbox_xyxy
+
+
+def test_nothing_painted_changes_nothing_at_any_size_and_another_size_is_refused():
+    assert add_painted_faces(NONE, [GREY], torch.zeros(1, 1, 64, 64), Blind()) is NONE
+    with pytest.raises(InputError, match="200 x 120, got 64 x 64"):
+        add_painted_faces(NONE, [GREY], torch.ones(1, 1, 64, 64), Blind())
+
+
+def test_each_picture_of_a_batch_has_its_own_patches():
+    masks = torch.cat([painted((10, 20, 50, 80)), painted((100, 10, 140, 60))])
+    faces = add_painted_faces(Faces((), 2, HEIGHT, WIDTH), [GREY, GREY], masks, Blind())
+    assert [face.image_index for face in faces.items] == [0, 1]
+
+
+def test_a_real_face_under_the_paint_gives_its_own_landmarks():
+    with Image.open(PORTRAIT) as opened:
+        picture = np.asarray(opened.convert("RGB"))
+    height, width = picture.shape[:2]
+    (face,) = detect_faces([picture], load_detector(), Selection()).items[:1]
+    left, top, right, bottom = (round(value) for value in face.bbox_xyxy)
+    mask = painted((left - 5, top + 5, right + 8, bottom), height=height, width=width)
+    (found,) = add_painted_faces(Faces((), 1, height, width), [picture], mask, load_detector(min_confidence=0.2)).items
+    assert not is_guessed(found)
+    assert np.abs(found.landmarks5 - face.landmarks5).max() < 0.06 * face.width
+
+
+def test_a_guessed_face_is_never_called_unrecognised():
+    guessed = add_painted_faces(NONE, [GREY], painted((60, 20, 120, 100)), Blind()).items
+    report = compute_report(
+        GREY, GREY // 2, Blind(), (ProjectionRecognizer(),), seen=(), mask=None, perceptual=None, faces=guessed
+    )  # fmt: skip
+    assert report.faces == ()
+    assert report.to_json_dict()["not_compared"] == 1
+    assert "could not be compared" in summarize(report)
+    assert "recognised by" not in summarize(report)
