@@ -15,6 +15,7 @@ from enum import Enum
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .builtin.model import FaceModel
 from .candidates import best_of, judge
@@ -190,8 +191,10 @@ def draw_with_donors(
     if not recognizers:
         raise InputError("Expected at least one recogniser, to choose a donor and judge what is drawn, got none.")
     landmarks5 = crop_landmarks(crops)
-    person = see_person(model.donors, originals, landmarks5, recognizers)
     with torch.no_grad():
+        device = next(model.autoencoder.parameters()).device
+        latents = in_parts(model.autoencoder.encode, originals.to(device) * 2.0 - 1.0)
+        person = see_person(model.donors, originals, landmarks5, recognizers, latents)
         vectors = embed_all(recognizers, originals, landmarks5)
     drawn = replace(settings, variants=settings.candidates * settings.variants)
     changeable = regeneration_mask(mask)
@@ -224,7 +227,10 @@ def tell_donors(model: FaceModel, person: Person, mask: Tensor, settings: DonorS
         settings: How a donor is chosen.
         attempt: Counted from 0; every further one passes over the donors of those before.
     """
-    ranking = rank_donors(model.donors, person, settings)
+    cells = None
+    if person.latents is not None:
+        cells = F.max_pool2d(mask.float().cpu(), mask.shape[-1] // person.latents.shape[-1])
+    ranking = rank_donors(model.donors, person, settings, cells)
 
     def tell(originals: Tensor, crops: FaceCrops, seeds: Sequence[int]) -> Told:
         chosen = choose_donors(ranking.roll(-attempt * settings.among, dims=1), seeds, settings)

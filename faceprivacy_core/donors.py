@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from .builtin.donors import DonorBank
+from .builtin.donors import DonorBank, rim_misfit
 from .builtin.model import FaceEncoder
 from .errors import InputError
 from .faces.sight import embed_all
@@ -26,6 +27,11 @@ SEX_COST, AGE_COST = 10.0, 3.0
 VOTE_SHARPNESS = 25.0
 """The more alike a donor is to the person, the more its sex and age count: weights are exp(25 similarity). Chosen on the
 bank itself: leaving each donor out in turn, the others say its sex rightly in 97 %, its age (about 50 or more) in 89 %."""
+TRAIT_GRID, TRAIT_RIDGE = 4, 100.0
+"""Sex and age are read off the latent, averaged over a grid, by ridge regression on the bank: hair and outline tell, and they
+stay in the picture. Of 40 photographs (people 000 to 039) it says the sex of 37 as we see it; votes by likeness said 27."""
+RIM_COST = 10.0
+"""Cost of a donor whose rim fits as badly as the median one's does."""
 LOOK_ALIKE_FMR = 0.01
 FACE_CENTRE, FACE_RADII = (0.5, 0.57), (0.2, 0.11)
 """Ellipse of skin that colours are matched over: from below the eyes to above the mouth, so that no beard counts; fractions
@@ -65,27 +71,42 @@ class Person:
         landmarks5: (N, 5, 2) in their pixels.
         vectors: Identity vectors (N, E), one tensor for each of `recognizers`.
         recognizers: Of which the bank has vectors, too.
+        latents: (N, C, h, w) of the crops; None where no model is at hand: then sex and age are voted for by likeness.
     """
 
     crops: Tensor
     landmarks5: Tensor
     vectors: tuple[Tensor, ...]
     recognizers: tuple[FaceRecognizer, ...]
+    latents: Tensor | None = None
 
 
-def see_person(bank: DonorBank, crops: Tensor, landmarks5: Tensor, recognizers: Sequence[FaceRecognizer]) -> Person:
-    """Look at faces through those recognisers that the bank knows; with none, pose and skin alone choose."""
+def see_person(
+    bank: DonorBank,
+    crops: Tensor,
+    landmarks5: Tensor,
+    recognizers: Sequence[FaceRecognizer],
+    latents: Tensor | None = None,
+) -> Person:
+    """Look at faces through those recognisers that the bank knows; without any and without latents, pose and skin choose."""
     known = tuple(recognizer for recognizer in recognizers if recognizer.name in bank.vectors)
     with torch.no_grad():
         vectors = embed_all(known, crops, landmarks5)
-    return Person(crops, landmarks5, tuple(part.float().cpu() for part in vectors), known)
+    latents = None if latents is None else latents.float().cpu()
+    return Person(crops, landmarks5, tuple(part.float().cpu() for part in vectors), known, latents)
 
 
-def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings) -> Tensor:
+def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, cells: Tensor | None = None) -> Tensor:
     """Order the donors of every face from the best fitting to the worst, (N, D) indices; look-alikes come last.
 
     The cost is the distance of the landmarks in the aligned crop (pose and proportions), that of the skin's
-    colour, and the apparent sex and age, which the bank's own faces vote for by their likeness to the person.
+    colour, the apparent sex and age, and how hair, neck and background fit where the new face ends.
+
+    Args:
+        bank: Donors.
+        person: Faces that need one.
+        settings: How one is chosen.
+        cells: (N, 1, h, w), 1 in the cells of the latent that are drawn; None leaves the fit of the rim out.
     """
     side = person.crops.shape[-1]
     likeness = [vectors @ bank.vectors[r.name].T for vectors, r in zip(person.vectors, person.recognizers, strict=True)]
@@ -93,14 +114,40 @@ def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings) -> Ten
     pose = (points[:, None] - bank.landmarks5[None]).square().sum(-1).mean(-1).sqrt()
     skin = torch.cdist(skin_colour(person.crops.cpu(), person.landmarks5), bank.skin)
     cost = pose / POSE_UNIT + skin / SKIN_UNIT
-    if settings.follow_traits and likeness:
-        votes = (VOTE_SHARPNESS * torch.stack(likeness).mean(0)).softmax(dim=1)
+    if settings.follow_traits and (likeness or person.latents is not None):
         for trait, weight in ((bank.women, SEX_COST), (bank.older, AGE_COST)):
-            believed = votes @ trait.float()
+            believed = _vote(trait, likeness) if person.latents is None else read_trait(bank, trait, person.latents)
             cost = cost + weight * (believed[:, None] - trait.float()[None]).abs()
+    if cells is not None and person.latents is not None:
+        misfit = torch.stack([rim_misfit(bank.latents, z, c) for z, c in zip(person.latents, cells.float().cpu(), strict=True)])
+        cost = cost + RIM_COST * misfit / misfit.median(dim=1, keepdim=True).values.clamp(min=1e-6)
     for table, recognizer in zip(likeness, person.recognizers, strict=True):
         cost = torch.where(table > recognizer.thresholds[LOOK_ALIKE_FMR], torch.inf, cost)
     return cost.argsort(dim=1, stable=True)
+
+
+def _vote(trait: Tensor, likeness: Sequence[Tensor]) -> Tensor:
+    votes = (VOTE_SHARPNESS * torch.stack(list(likeness)).mean(0)).softmax(dim=1)
+    return votes @ trait.float()
+
+
+def read_trait(bank: DonorBank, trait: Tensor, latents: Tensor) -> Tensor:
+    """Read an apparent trait off latents.
+
+    Args:
+        bank: Whose donors show what it looks like.
+        trait: (D,) bool of the donors.
+        latents: (N, C, h, w).
+
+    Returns:
+        (N,) in [0, 1], 1 where the trait is there.
+    """
+    known, asked = (F.adaptive_avg_pool2d(z, TRAIT_GRID).flatten(1) for z in (bank.latents, latents))
+    mean, spread = known.mean(0), known.std(0).clamp(min=1e-6)
+    known, asked = (known - mean) / spread, (asked - mean) / spread
+    wanted = trait.float() * 2.0 - 1.0
+    weights = torch.linalg.solve(known @ known.T + TRAIT_RIDGE * torch.eye(len(known)), wanted - wanted.mean())
+    return ((asked @ (known.T @ weights) + wanted.mean() + 1.0) / 2.0).clamp(0.0, 1.0)
 
 
 def choose_donors(ranking: Tensor, seeds: Sequence[int], settings: DonorSettings) -> Tensor:

@@ -12,6 +12,7 @@ from ..faceprivacy_core.donors import DonorSettings, choose_donors, donor_pictur
 from ..faceprivacy_core.embeddings.inversion import ModelIdentity, inversion_of_tokens
 from ..faceprivacy_core.images import crop_landmarks
 from ..faceprivacy_core.protocols import FaceRecognizer
+from ..faceprivacy_core.regenerate import in_parts
 from ..faceprivacy_core.rng import face_seeds
 from ..faceprivacy_core.types import FaceCrops
 from . import _convert, _inversion_inputs
@@ -66,7 +67,8 @@ class DonorFace(io.ComfyNode):
         masks = _convert.mask_to_core(mask, len(faces))
         settings = DonorSettings(among, follow_traits, match_colour)
         with torch.inference_mode(False), torch.no_grad():
-            person = see_person(face_encoder.donors, faces.clone(), crop_landmarks(crops), recognizers)
+            latents = in_parts(face_encoder.autoencoder.encode, faces.clone() * 2.0 - 1.0)
+            person = see_person(face_encoder.donors, faces.clone(), crop_landmarks(crops), recognizers, latents)
             seeds = face_seeds(seed, [crop.face.image_index for crop in crops.items])
             chosen = choose_donors(rank_donors(face_encoder.donors, person, settings), seeds, settings)
             pictures = donor_pictures(face_encoder, chosen, person, settings)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import ModelFileError
 
@@ -36,6 +37,21 @@ class DonorBank:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+
+def rim_misfit(donors: Tensor, around: Tensor, cells: Tensor) -> Tensor:
+    """Say how badly donors fit around a face: squared distance of the latents in the cells that border on it.
+
+    Args:
+        donors: (D, C, h, w).
+        around: (C, h, w) latent of the picture, or of its surroundings alone.
+        cells: (1, h, w), 1 where the face is drawn.
+
+    Returns:
+        (D,), the smaller, the better.
+    """
+    rim = F.max_pool2d(cells[None], 3, stride=1, padding=1)[0] - cells
+    return ((donors - around) * rim).square().sum((1, 2, 3))
 
 
 def build_donors(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> DonorBank:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from ..builtin.donors import rim_misfit
 from ..diffusion.resampling import sample_resampled
 from ..diffusion.samplers import Background
 from ..protocols import Denoiser, Progress
@@ -88,11 +88,9 @@ def choose_donors(
     Returns:
         (N, C, h, w) latents of the chosen donors.
     """
-    rims = F.max_pool2d(face_cells, 3, stride=1, padding=1) - face_cells
     chosen = []
-    for around, rim, stream in zip(surroundings, rims, streams, strict=True):
-        misfit = ((donors - around) * rim).square().sum((1, 2, 3))
-        best = misfit.argsort(stable=True)[:AMONG]
+    for around, cells, stream in zip(surroundings, face_cells, streams, strict=True):
+        best = rim_misfit(donors, around, cells).argsort(stable=True)[:AMONG]
         chosen.append(best[int.from_bytes(stream.take(8), "little") % len(best)])
     return donors[torch.stack(chosen)]
 
