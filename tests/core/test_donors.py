@@ -18,6 +18,7 @@ from faceprivacy_core.donors import (
     match_colour,
     match_side_light,
     rank_donors,
+    read_trait,
     see_person,
     skin_colour,
     skin_ellipse,
@@ -65,6 +66,33 @@ def test_traits_follow_the_people_one_looks_like_unless_they_are_to_be_mixed():
     assert bool(alike.women[first].all()), "donor 0 is a woman"
     mixed = rank_donors(alike, person, DonorSettings(follow_traits=False))[0]
     assert mixed.tolist() == list(range(6)), "all fit equally well"
+
+
+def test_a_trait_is_read_off_latents_and_not_off_their_scale():
+    random = torch.Generator().manual_seed(0)
+    women = torch.arange(60) % 3 == 0
+    latents = torch.randn(60, 4, 8, 8, generator=random)
+    latents[:, 0] += 2.0 * women[:, None, None]
+    bank = replace(random_bank(), latents=latents, women=women)
+    asked = torch.randn(20, 4, 8, 8, generator=random)
+    asked[:10, 0] += 2.0
+    believed = read_trait(bank, women, asked)
+    assert float(believed.min()) >= 0.0
+    assert float(believed.max()) <= 1.0
+    assert bool((believed[:10] > 0.5).all())
+    assert bool((believed[10:] < 0.5).all())
+
+
+def test_a_donor_that_fits_where_the_new_face_ends_comes_first_and_what_is_inside_does_not_count():
+    bank, settings = random_bank(width=256), DonorSettings(follow_traits=False)
+    alike = replace(bank, landmarks5=bank.landmarks5[:1].expand(6, 5, 2), skin=bank.skin[:1].expand(6, 3))
+    size = bank.latents.shape[-1]
+    cells = torch.zeros(1, 1, size, size)
+    cells[..., 1:-1, 1:-1] = 1.0
+    for index in range(6):
+        latents = bank.latents[index : index + 1] + 5.0 * cells
+        person = replace(person_like(alike, 0), latents=latents)
+        assert int(rank_donors(alike, person, settings, cells)[0, 0]) == index
 
 
 def test_results_of_one_face_get_different_donors_and_a_seed_repeats():
