@@ -29,7 +29,7 @@ VOTE_SHARPNESS = 25.0
 bank itself: leaving each donor out in turn, the others say its sex rightly in 97 %, its age (about 50 or more) in 89 %."""
 TRAIT_GRID, TRAIT_RIDGE = 4, 100.0
 """Sex and age are read off the latent, averaged over a grid, by ridge regression on the bank: hair and outline tell, and they
-stay in the picture. Of 40 photographs (people 000 to 039) it says the sex of 37 as we see it; votes by likeness said 27."""
+stay in the picture. Of 40 photographs (people 000 to 039) it says the sex of 33 as we see it; votes by likeness said 27."""
 RIM_COST = 10.0
 """Cost of a donor whose rim fits as badly as the median one's does."""
 LOOK_ALIKE_FMR = 0.01
