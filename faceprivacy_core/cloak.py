@@ -32,6 +32,7 @@ from .adversarial.verdict import Judge, check_protected
 from .align import warp
 from .builtin.model import FaceModel
 from .errors import InputError
+from .faces.by_hand import is_guessed
 from .faces.sight import scale_landmarks
 from .images import crop_faces, crop_landmarks, share_mask
 from .masks import draw_masks
@@ -129,7 +130,7 @@ def cloak_with(
 
     Raises:
         NoFaceError: No face was given.
-        InputError: A face has too few pixels, the target is the source, the aim lacks a target or
+        InputError: A face has too few pixels or guessed landmarks, the target is the source, the aim lacks a target or
             the acknowledgement, or a truncated gradient that was asked for leads elsewhere.
         UnsupportedModelError: Recogniser without gradient, model without self-attention.
         NumericalError: A face is not protected, or a computation left the finite numbers.
@@ -137,6 +138,11 @@ def cloak_with(
     Laws: seed and settings fix every bit; a batch equals its pictures alone; outside the mask
         nothing changes.
     """
+    if any(is_guessed(face) for face in faces.items):
+        raise InputError(
+            "Expected faces in which a detector finds eyes and mouth, got one that was painted by hand: whether recognisers "
+            "still know it cannot be checked. Anonymise, blur or cover it instead."
+        )
     with torch.inference_mode(False):
         course = Course(len(settings.levels), settings.attack.iterations, settings.attempts, progress, watch)
         return _cloak(

@@ -12,6 +12,7 @@ from torch import Tensor
 from .anonymize import AnonymizeSettings, anonymize_faces, anonymize_where_possible
 from .builtin.model import FaceModel
 from .errors import InputError, NumericalError
+from .faces.by_hand import is_guessed
 from .images import MIN_EYE_MOUTH_PX, eye_mouth_distance
 from .metrics.similarity import compute_similarity, cut_window
 from .obscure import Obscuring, obscure_faces
@@ -34,7 +35,8 @@ class Method(str, Enum):
 
 
 class Fallback(str, Enum):
-    """What is done with a face that is too small to be drawn, or whose new face is still recognised."""
+    """What is done with a face that is too small to be drawn, whose eyes and mouth no detector finds, or whose new face is
+    still recognised."""
 
     BLUR = "blur"
     MOSAIC = "mosaic"
@@ -116,7 +118,7 @@ def protect_faces(
         Pictures of the input's size in which every given face is replaced.
 
     Raises:
-        InputError: A face is too small and the fallback is an error.
+        InputError: A face is too small or its landmarks are guessed, and the fallback is an error.
         NumericalError: A new face is still recognised, or could not be drawn, and the fallback is an error.
 
     Laws: outside the mask nothing changes; the same seed gives the same result.
@@ -125,8 +127,15 @@ def protect_faces(
         return _obscured(
             images, faces, range(len(faces)), Obscuring(settings.method.value), settings, _untouched(images, faces)
         )
-    large = [index for index, face in enumerate(faces.items) if eye_mouth_distance(face) >= settings.min_eye_mouth_px]
-    small = sorted(set(range(len(faces))) - set(large))
+    guessed = {index for index, face in enumerate(faces.items) if is_guessed(face)}
+    if guessed and settings.fallback is Fallback.ERROR:
+        raise InputError(
+            f"Expected faces in which a detector finds eyes and mouth, got face {min(guessed)}, painted by hand: a new face "
+            "could not be checked. Set the fallback to blur, mosaic or solid."
+        )
+    is_large = [eye_mouth_distance(face) >= settings.min_eye_mouth_px for face in faces.items]
+    large = [index for index in range(len(faces)) if is_large[index] and index not in guessed]
+    small = [index for index in range(len(faces)) if index not in large]
     if small and settings.fallback is Fallback.ERROR:
         raise InputError(
             f"Expected at least {settings.min_eye_mouth_px:g} pixels between eyes and mouth of every face, got "

@@ -11,12 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from faceprivacy_core.builtin.model import load_face_model
+from faceprivacy_core.cloak import CloakSettings, cloak_faces
 from faceprivacy_core.errors import InputError
 from faceprivacy_core.faces.by_hand import LAYOUT, add_painted_faces, is_guessed, patches
 from faceprivacy_core.faces.detect import load_detector
 from faceprivacy_core.faces.select import Selection, detect_faces
 from faceprivacy_core.metrics.draw import summarize
 from faceprivacy_core.metrics.report import compute_report
+from faceprivacy_core.protect import DrawingTools, Fallback, ProtectSettings, protect_faces
 from faceprivacy_core.types import Face, Faces
 from tests.support.faces import synthetic_face
 from tests.support.recognizer import ProjectionRecognizer
@@ -94,3 +97,18 @@ def test_a_guessed_face_is_never_called_unrecognised():
     assert report.to_json_dict()["not_compared"] == 1
     assert "could not be compared" in summarize(report)
     assert "recognised by" not in summarize(report)
+
+
+def test_a_guessed_face_is_hidden_and_never_drawn_or_cloaked():
+    """Nobody could check a new face, or whether recognisers still know a cloaked one."""
+    faces = add_painted_faces(NONE, [GREY], painted((60, 20, 120, 100)), Blind())
+    images = torch.full((1, 3, HEIGHT, WIDTH), 0.5)
+
+    def never() -> DrawingTools:
+        pytest.fail("Nothing may be drawn here.")
+
+    assert protect_faces(images, faces, ProtectSettings(), never).methods == ("blur",)
+    with pytest.raises(InputError, match="painted by hand"):
+        protect_faces(images, faces, ProtectSettings(fallback=Fallback.ERROR), never)
+    with pytest.raises(InputError, match="painted by hand"):
+        cloak_faces(images, faces, load_face_model(), (ProjectionRecognizer(),), CloakSettings())

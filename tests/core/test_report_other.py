@@ -1,4 +1,4 @@
-"""The report beside another photo of the person."""
+"""The report beside another photo of the person, and what was wanted of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from faceprivacy_core.commands import main
 from faceprivacy_core.commands.report import describe_other
 from faceprivacy_core.errors import NoFaceError
-from faceprivacy_core.metrics.draw import draw_report
+from faceprivacy_core.metrics.draw import BAR_LEFT, BAR_WIDTH, UNWANTED, WANTED, Wish, draw_report
 from faceprivacy_core.metrics.report import PrivacyReport, compute_report
 from faceprivacy_core.metrics.similarity import compute_similarity, cut_window
 from tests.core.test_metrics import smooth_picture
@@ -90,3 +90,14 @@ def test_the_command_takes_another_photo(tmp_path: Path, capsys: pytest.CaptureF
     assert "knew the person before" in capsys.readouterr().out
     report = json.loads((tmp_path / "portrait.report.json").read_text(encoding="utf-8"))
     assert all(item["other"]["verified_after_fmr_1e-3"] for item in report["faces"][0]["recognizers"])
+
+
+def test_what_is_wanted_decides_which_answers_are_good_ones(original: np.ndarray):
+    """Blue is what was wanted, orange what was not: for an unchanged face that is the opposite of each other."""
+    report = report_of(original, original, None)
+    colours = {"wanted": WANTED, "unwanted": UNWANTED}
+    shown = {}
+    for wish in Wish:
+        drawn = draw_report(report, original, original, wish)[:, BAR_LEFT : BAR_LEFT + BAR_WIDTH]
+        shown[wish] = {name for name, colour in colours.items() if bool((drawn == colour).all(axis=2).sum() > 1000)}
+    assert shown == {Wish.UNKNOWN: {"unwanted"}, Wish.KNOWN: {"wanted"}}
