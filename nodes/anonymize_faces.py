@@ -15,9 +15,10 @@ from ..faceprivacy_core.masks import MaskSettings, Region
 from ..faceprivacy_core.protect import DrawingTools, Fallback, Method, ProtectResult, ProtectSettings, protect_faces
 from ..faceprivacy_core.protocols import FaceDetector
 from ..faceprivacy_core.types import Faces
-from . import _convert, _host, _one_step
+from . import _convert, _host, _measuring
+from ._measuring import as_json
 from ._no_face import apply_policy
-from ._one_step import as_json, choose_faces, choosing_inputs, last_inputs, load_recognizers, outputs, policy_input
+from ._one_step import choose_faces, choosing_inputs, last_inputs, load_recognizers, outputs, policy_input
 
 
 class AnonymizeFaces(io.ComfyNode):
@@ -115,7 +116,7 @@ class AnonymizeFaces(io.ComfyNode):
             measured = None
             if measure:
                 is_guided = Method.NEW_FACE.value in result.methods  # only drawing knows any recogniser
-                measured = _one_step.measure(
+                measured = _measuring.measure(
                     originals.clone(), result.images, result.mask, faces, detector, is_guided=is_guided,
                     extra=lambda index: {"methods": methods_of(result, faces, index)},
                 )  # fmt: skip

@@ -21,7 +21,7 @@ from ..faceprivacy_core.metrics.perceptual import load_perceptual
 from ..faceprivacy_core.protocols import FaceRecognizer, Progress
 from ..faceprivacy_core.regenerate import FACES_AT_A_TIME
 from ..faceprivacy_core.types import Faces
-from . import _convert, _host, _one_step
+from . import _convert, _host, _measuring
 from ._no_face import apply_policy
 from ._one_step import choose_faces, choosing_inputs, last_inputs, load_recognizers, outputs, policy_input
 
@@ -179,9 +179,9 @@ def run_in_one(
         if len(faces):
             model = load_face_model().to(_host.compute_device())
             images, mask = change(images, faces, model, load_recognizers(DEFAULT_SURROGATES), _host.HostProgress(1))
-        measured = _one_step.measure(originals.clone(), images, mask, faces, detector, wish=wish) if measure else None
+        measured = _measuring.measure(originals.clone(), images, mask, faces, detector, wish=wish) if measure else None
     protected = _convert.core_to_image(images)
-    text, drawn = measured or (_one_step.as_json([{"faces": len(faces.of_image(i))} for i in range(len(images))]), protected)
+    text, drawn = measured or (_measuring.as_json([{"faces": len(faces.of_image(i))} for i in range(len(images))]), protected)
     return io.NodeOutput(
         protected, _convert.core_to_mask(mask), faces, text, drawn, ui=ui.PreviewImage(protected)
     )  # fmt: skip

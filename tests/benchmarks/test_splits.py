@@ -24,7 +24,7 @@ CATALOGUE = {"faceprivacy_core/faces/specs.py", "faceprivacy_core/faces/insightf
 
 MEASURING = {
     "faceprivacy_core/faces/recognizers.py", "faceprivacy_core/commands/report.py", "faceprivacy_core/commands/batch.py",
-    "nodes/faces.py", "nodes/anonymize_faces.py",
+    "nodes/faces.py", "nodes/_measuring.py",
     "benchmarks/anonymize.py", "benchmarks/builtin_model.py", "benchmarks/cloak.py",
     "benchmarks/diff_privacy.py", "benchmarks/keyed.py",
 }  # fmt: skip

@@ -173,7 +173,8 @@ def test_workflow_in_the_file_names_the_key_only(good_runs: list[bytes]) -> None
         texts = [content for kind, content in host_runs.chunks(png) if kind in (b"tEXt", b"iTXt", b"zTXt")]
         written = {keyword.decode(): json.loads(text) for keyword, text in (entry.split(b"\0", 1) for entry in texts)}
         assert written.keys() == {"prompt", "workflow"}
-        assert graphs.inputs(written["prompt"], "FacePrivacy_PrivacyKey") == {"name": name, "create": False}
+        key_inputs = {"name": name, "create": False, "server_may_decrypt": True}
+        assert graphs.inputs(written["prompt"], "FacePrivacy_PrivacyKey") == key_inputs
         assert written["workflow"] == load_workflow(WORKFLOWS / "encrypt.json")
 
 
