@@ -17,16 +17,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .auditions import audition, judge_in_place
 from .builtin.model import FaceModel
-from .candidates import best_of, judge
-from .donors import DonorSettings, Person, choose_donors, donor_pictures, fill_in, rank_donors, see_person, skin_ellipse
+from .candidates import best_of
+from .donors import DonorSettings, Person, choose_donors, donor_pictures, fill_in, rank_donors, see_person
 from .embeddings.inversion import ModelIdentity, inversion_of_tokens
 from .embeddings.schedule import recover_schedule
 from .errors import InputError, NumericalError
 from .faces.sight import embed_all
 from .guidance.build import CombinedEnergy, EnergyWeights, build_energy
-from .images import crop_faces, crop_landmarks, cut, paste_faces
-from .masks import draw_masks
+from .images import crop_faces, crop_landmarks, cut, paste_faces, take_crops
+from .masks import MaskSettings, Region, draw_masks
 from .protocols import FaceDetector, FaceRecognizer, Progress
 from .regenerate import (
     MakeEnergy,
@@ -39,7 +40,6 @@ from .regenerate import (
     regenerate_faces,
     regeneration_mask,
 )
-from .texture import match_sharpness
 from .types import FaceCrops, Faces
 
 ROUNDS = 3
@@ -61,6 +61,8 @@ class AnonymizeSettings(RegenerateSettings):
         look: Whose look is told. `published` gives the settings of the paper.
         donors: How a donor is chosen.
         candidates: Faces drawn for each result, of which the best is kept.
+        inner_first: With donors, replace the inner face alone where that is enough, so that hair and outline stay; the region
+            of `mask` is then the most that is replaced.
         floor: Similarity to the original below which nothing more is pushed.
         diversity: Weight of the push between variants.
     """
@@ -71,6 +73,7 @@ class AnonymizeSettings(RegenerateSettings):
     look: Look = Look.DONOR
     donors: DonorSettings = field(default_factory=DonorSettings)
     candidates: int = 3
+    inner_first: bool = True
     floor: float = 0.0
     diversity: float = 1.0
 
@@ -86,6 +89,11 @@ class AnonymizeSettings(RegenerateSettings):
             raise InputError(f"Expected a diversity >= 0, got {self.diversity}.")
         if self.candidates < 1:
             raise InputError(f"Expected at least one candidate, got {self.candidates}.")
+
+    def masks_to_try(self) -> tuple[MaskSettings, ...]:
+        """Return the masks in the order in which they are tried, the smallest first."""
+        inner = replace(self.mask, region=Region.INNER_FACE)
+        return (inner, self.mask) if self.inner_first and self.mask != inner else (self.mask,)
 
 
 def anonymize_faces(
@@ -141,20 +149,28 @@ def anonymize_where_possible(
     if settings.look is Look.PERSON:
         return regenerate_faces(images, faces, model, settings, _push_away(recognizers, settings), progress=progress), ()
     originals, crops = crop_faces(images, faces, model.resolution)
-    mask = draw_masks(faces, settings.mask)[:, None]
-    drawn, energies = draw_with_donors(
-        originals, cut(mask, crops), crops, model, recognizers, settings, detector=detector, progress=progress
-    )
-    missed = tuple(sorted({place % len(crops) for place, result in enumerate(drawn) if result is None}))
-    left = [index for index in range(len(crops)) if index not in missed]
-    if not left:
+    drawn: dict[int, list[Tensor]] = {}
+    masks = torch.zeros(faces.num_images, 1, faces.height, faces.width)
+    energies: tuple[float, ...] = ()
+    for mask in settings.masks_to_try():
+        left = [index for index in range(len(crops)) if index not in drawn]
+        if not left:
+            break
+        some = take_crops(crops, left)
+        whole = draw_masks(some.faces, mask)[:, None]
+        results, energies = draw_with_donors(
+            originals[left], cut(whole, some), some, model, recognizers, settings, detector=detector, progress=progress
+        )
+        passed = {index: [one for one in results[place :: len(left)] if one is not None] for place, index in enumerate(left)}
+        passed = {index: all_of_it for index, all_of_it in passed.items() if len(all_of_it) == settings.variants}
+        drawn |= passed
+        masks = torch.maximum(masks, draw_masks(take_crops(crops, list(passed)).faces, mask)[:, None])
+    missed = tuple(index for index in range(len(crops)) if index not in drawn)
+    if not drawn:
         return None, missed
-    if missed:
-        kept = replace(faces, items=tuple(faces.items[index] for index in left))
-        crops = replace(crops, items=tuple(crops.items[index] for index in left), faces=kept)
-        mask = draw_masks(kept, settings.mask)[:, None]
-    results = torch.stack([result for place, result in enumerate(drawn) if place % len(originals) not in missed])
-    return RegenerateResult(paste_faces(images, results, crops, mask), mask, crops, energies), missed
+    kept = take_crops(crops, sorted(drawn))
+    faces_by_variant = torch.stack([drawn[index][variant] for variant in range(settings.variants) for index in sorted(drawn)])
+    return RegenerateResult(paste_faces(images, faces_by_variant, kept, masks, sharpen=True), masks, kept, energies), missed
 
 
 def _push_away(recognizers: Sequence[FaceRecognizer], settings: AnonymizeSettings) -> MakeEnergy:
@@ -198,42 +214,40 @@ def draw_with_donors(
         vectors = embed_all(recognizers, originals, landmarks5)
     drawn = replace(settings, variants=settings.candidates * settings.variants)
     changeable = regeneration_mask(mask)
+    cells = F.max_pool2d(changeable.float().cpu(), mask.shape[-1] // latents.shape[-1])
+    ranking = rank_donors(model.donors, person, settings.donors, cells)
+    ranking, has_donor = audition(model, person, ranking, mask, settings.donors, recognizers, vectors)
     make_energy = _push_away(recognizers, settings)
     kept: list[Tensor | None] = [None] * (settings.variants * len(originals))
     energies: tuple[float, ...] = ()
-    for attempt in range(ROUNDS):
-        tell = tell_donors(model, person, changeable, settings.donors, attempt)
+    for attempt in range(ROUNDS if bool(has_donor.any()) else 0):
+        tell = tell_donors(model, person, ranking.roll(-attempt * settings.donors.among, dims=1), changeable, settings.donors)
         results, energies = regenerate_crops(
             originals, changeable, crops, model, drawn, make_energy, tell=tell, progress=progress
         )  # fmt: skip
-        results = match_sharpness(results, originals, skin_ellipse(originals.shape[-1]))
-        verdict = judge(fill_in(originals, mask, results), landmarks5, vectors, recognizers, detector)
+        results, verdict = judge_in_place(results, originals, mask, landmarks5, vectors, recognizers, detector)
         best = best_of(torch.where(verdict.passed, verdict.cost, torch.inf), len(originals), settings.variants)
         for place, index in enumerate(best.tolist()):
             if kept[place] is None and verdict.passed[index]:
                 kept[place] = results[index]
-        if all(result is not None for result in kept):
+        if all(kept[place] is not None for place in range(len(kept)) if has_donor[place % len(originals)]):
             break
     return kept, energies
 
 
-def tell_donors(model: FaceModel, person: Person, mask: Tensor, settings: DonorSettings, attempt: int = 0) -> Tell:
+def tell_donors(model: FaceModel, person: Person, ranking: Tensor, mask: Tensor, settings: DonorSettings) -> Tell:
     """Tell the model donors at every noise level; the drawing starts from them, put into the old surroundings.
 
     Args:
         model: The built-in model, whose bank is chosen from.
         person: The faces that need donors.
+        ranking: (N, K) donors, the best first.
         mask: (N, 1, S, S), 1 where a face may change; nothing of the person is left there.
         settings: How a donor is chosen.
-        attempt: Counted from 0; every further one passes over the donors of those before.
     """
-    cells = None
-    if person.latents is not None:
-        cells = F.max_pool2d(mask.float().cpu(), mask.shape[-1] // person.latents.shape[-1])
-    ranking = rank_donors(model.donors, person, settings, cells)
 
     def tell(originals: Tensor, crops: FaceCrops, seeds: Sequence[int]) -> Told:
-        chosen = choose_donors(ranking.roll(-attempt * settings.among, dims=1), seeds, settings)
+        chosen = choose_donors(ranking, seeds, settings)
         pictures = donor_pictures(model, chosen, person, settings)
         filled = fill_in(originals, mask.to(originals), pictures)
         with torch.no_grad():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from .align import FFHQ_TEMPLATE, estimate_similarity, invert_affine, transform_points, warp
 from .errors import InputError, NoFaceError
 from .pixels import without_colours
+from .texture import match_sharpness
 from .types import Face, FaceCrop, FaceCrops, Faces, FloatArray
 
 MIN_EYE_MOUTH_PX = 5.0
@@ -18,6 +20,16 @@ MIN_EYE_MOUTH_PX = 5.0
 
 RIM = 0.04
 """Width of the rim of a crop over which its weight falls to 0, as a fraction of its side."""
+
+
+FACE_CENTRE, FACE_RADII = (0.5, 0.565), (0.22, 0.25)
+"""Ellipse of an aligned crop, fractions of its side, over which light and sharpness are compared: brows to chin."""
+
+
+def is_face(u: Tensor, v: Tensor) -> Tensor:
+    """Say of positions in an aligned crop, fractions of its side from the left and from the top, whether they are face."""
+    x, y = (u - FACE_CENTRE[0]) / FACE_RADII[0], (v - FACE_CENTRE[1]) / FACE_RADII[1]
+    return x.square() + y.square() <= 1.0
 
 
 def eye_mouth_distance(face: Face) -> float:
@@ -81,12 +93,18 @@ def cut(images: Tensor, crops: FaceCrops) -> Tensor:
     return torch.cat(cuts)
 
 
+def take_crops(crops: FaceCrops, numbers: Sequence[int]) -> FaceCrops:
+    """Return the placement of some of the crops, in the order of their numbers."""
+    kept = replace(crops.faces, items=tuple(crops.faces.items[number] for number in numbers))
+    return replace(crops, items=tuple(crops.items[number] for number in numbers), faces=kept)
+
+
 def crop_landmarks(crops: FaceCrops) -> Tensor:
     """Return the landmarks of all crops in crop pixels, (N, 5, 2) float32."""
     return torch.from_numpy(np.stack([crop.landmarks5 for crop in crops.items])).float()
 
 
-def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor) -> Tensor:
+def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor, *, sharpen: bool = False) -> Tensor:
     """Put changed crops back at full resolution.
 
     Args:
@@ -95,6 +113,7 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor)
             from the size of the crops.
         crops: Placement of the N crops.
         mask: (B, 1, H, W) in [0, 1], where and how strongly a picture is replaced.
+        sharpen: Give the new faces the sharpness that the old ones have in the picture; see `texture.match_sharpness`.
 
     Returns:
         (V * B, 3, H, W). Where the mask is 0 every value is exactly that of `images`.
@@ -115,15 +134,18 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor)
         raise InputError(f"Expected square crops, got {tuple(results.shape[-2:])}.")
     _check_mask_and_values(images, results, mask)
     shares = share_mask(crops, mask)
-    variants = [_paste_variant(images, variant, crops, shares) for variant in results.split(num_faces)]
+    variants = [_paste_variant(images, variant, crops, shares, sharpen) for variant in results.split(num_faces)]
     return torch.cat(variants)
 
 
-def _paste_variant(images: Tensor, results: Tensor, crops: FaceCrops, shares: list[Share]) -> Tensor:
+def _paste_variant(images: Tensor, results: Tensor, crops: FaceCrops, shares: list[Share], sharpen: bool) -> Tensor:
     pasted, without_colour = images.clone(), [_is_grey(image) for image in images]
     for crop, result, share in zip(crops.items, results, shares, strict=True):
-        layer = _lay(result, crop, share, without_colour[crop.face.image_index])
+        layer = _lay(result, crop, share, without_colour[crop.face.image_index], cubic=True)
         window = share.window_of(pasted[crop.face.image_index])
+        if sharpen and layer.numel():
+            inside = is_face(*_crop_position(crop, share.rows, share.columns))[None, None].to(layer)
+            layer = match_sharpness(layer.clamp(0.0, 1.0)[None], window[None], inside)[0]
         blended = window + share.weights * (layer - window)
         window.copy_(torch.where(share.weights > 0, blended.clamp(0.0, 1.0), window))
     return pasted
@@ -226,13 +248,13 @@ def _is_grey(image: Tensor) -> bool:
     return torch.equal(image[0], image[1]) and torch.equal(image[1], image[2])
 
 
-def _lay(values: Tensor, crop: FaceCrop, share: Share, without_colour: bool) -> Tensor:
+def _lay(values: Tensor, crop: FaceCrop, share: Share, without_colour: bool, *, cubic: bool = False) -> Tensor:
     """Resample a changed crop (3, S, S) into the rectangle of its share, (3, h, w)."""
     if without_colour:
         values = without_colours(values)
     to_values = _rescale(invert_affine(crop.crop_to_image), values.shape[-1] / crop.size)
     to_values[:, 2] += to_values[:, 0] * share.columns.start + to_values[:, 1] * share.rows.start
-    return warp(values[None], to_values, tuple(share.weights.shape[-2:]))[0]
+    return warp(values[None], to_values, tuple(share.weights.shape[-2:]), cubic=cubic)[0]
 
 
 def _window(crop: FaceCrop, height: int, width: int) -> tuple[slice, slice]:

@@ -7,7 +7,7 @@ size into the picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -38,10 +38,15 @@ class Ellipse:
 
 
 REGION_SHAPES: dict[Region, tuple[Ellipse, ...]] = {
-    Region.INNER_FACE: (Ellipse(0.5, 0.575, 0.24, 0.30),),
+    Region.INNER_FACE: (Ellipse(0.5, 0.585, 0.29, 0.335), Ellipse(0.5, 0.42, 0.3, 0.13)),
     Region.FACE: (Ellipse(0.5, 0.55, 0.345, 0.38), Ellipse(0.5, 0.85, 0.23, 0.14)),
     Region.HEAD: (Ellipse(0.5, 0.48, 0.43, 0.46), Ellipse(0.5, 0.85, 0.25, 0.14)),
 }
+
+
+TURN_SHIFT = 0.5
+"""The nose of a turned head points away from the cheek that one sees: shift of the inner face per shift of the nose."""
+MAX_SHIFT = 0.06
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,12 @@ def draw_masks(faces: Faces, settings: MaskSettings) -> Tensor:
 def _draw(face: Face, height: int, width: int, settings: MaskSettings) -> tuple[slice, slice, Tensor]:
     """Draw a face's mask in the rectangle it touches."""
     image_to_aligned = estimate_similarity(face.landmarks5, FFHQ_TEMPLATE)
-    rows, columns = _window(settings, invert_affine(image_to_aligned), height, width)
+    shapes = _shapes(settings.region, transform_points(image_to_aligned, face.landmarks5))
+    rows, columns = _window(shapes, settings, invert_affine(image_to_aligned), height, width)
     y, x = np.mgrid[rows, columns]
     aligned_x, aligned_y = (row[0] * x + row[1] * y + row[2] for row in image_to_aligned)
     depth = np.full(x.shape, -np.inf)
-    for shape in REGION_SHAPES[settings.region]:
+    for shape in shapes:
         depth = np.maximum(depth, _depth_inside(shape, aligned_x, aligned_y))
     depth += settings.grow / 100.0
     feather = settings.feather / 100.0
@@ -107,10 +113,21 @@ def _draw(face: Face, height: int, width: int, settings: MaskSettings) -> tuple[
     return rows, columns, torch.from_numpy((ramp * ramp * (3.0 - 2.0 * ramp)).astype(np.float32))
 
 
-def _window(settings: MaskSettings, aligned_to_image: FloatArray, height: int, width: int) -> tuple[slice, slice]:
+def _shapes(region: Region, aligned5: FloatArray) -> tuple[Ellipse, ...]:
+    """Return the shapes of a region; those of the inner face move to the side that a turned head shows."""
+    if region is not Region.INNER_FACE:
+        return REGION_SHAPES[region]
+    turn = float(aligned5[2, 0] - aligned5[[0, 1, 3, 4], 0].mean())
+    shift = min(max(-TURN_SHIFT * turn, -MAX_SHIFT), MAX_SHIFT)
+    return tuple(replace(shape, x=shape.x + shift) for shape in REGION_SHAPES[region])
+
+
+def _window(
+    shapes: tuple[Ellipse, ...], settings: MaskSettings, aligned_to_image: FloatArray, height: int, width: int
+) -> tuple[slice, slice]:
     """Return rows and columns of the picture outside which the region's mask is 0; empty ones outside the picture."""
     corners = []
-    for shape in REGION_SHAPES[settings.region]:
+    for shape in shapes:
         reach = max(0.0, 1.0 + settings.grow / 100.0 / min(shape.radius_x, shape.radius_y))
         across, down = reach * shape.radius_x, reach * shape.radius_y
         corners += [(shape.x + i * across, shape.y + j * down) for i in (-1, 1) for j in (-1, 1)]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MAX_AMOUNT = 1.5
-"""Fine detail is raised to at most 1 + 1.5 times itself; more would raise what is wrong with it, too."""
+MAX_AMOUNT = 1.8
+"""Fine detail is raised to at most 1 + 1.8 times itself; more would raise what is wrong with it, too."""
 FINE_PX = 1.0
 """Standard deviation of the blur that separates fine detail, in pixels of the crop."""
 

@@ -50,8 +50,8 @@ class AnonymizeFaces(io.ComfyNode):
                 *choosing_inputs(),
                 io.Combo.Input(
                     "region", options=Region, default=Region.FACE,
-                    tooltip="Part of the head that is replaced. The inner face keeps fringe and beard, by which recognisers "
-                    "know people, too.",
+                    tooltip="The most that is replaced. A new face takes the inner face alone where recognisers then no longer "
+                    "know the person; blur, mosaic and solid take all of it.",
                 ),
                 io.Combo.Input(
                     "fallback", options=Fallback, default=Fallback.BLUR,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
+from ..faceprivacy_core.blending import paste_blended
 from ..faceprivacy_core.errors import InputError
 from ..faceprivacy_core.images import check_mask, crop_faces, cut, paste_faces
 from ..faceprivacy_core.regenerate import regeneration_mask
@@ -87,25 +88,33 @@ class FacePaste(io.ComfyNode):
                     "changed", lazy=True,
                     tooltip="The changed crops, in Face Crop's order. Not computed when there is no face.",
                 ),
+                io.Boolean.Input(
+                    "blend", default=False, optional=True,
+                    tooltip="For new faces: match their colours along the seam and their sharpness to the picture. Leave it "
+                    "off where the very pixels count, as when originals come back.",
+                ),
             ],
             outputs=[io.Image.Output("image", tooltip="The pictures with changed faces.")],
         )  # fmt: skip
 
     @classmethod
     def check_lazy_status(
-        cls, image: io.Image.Type, mask: io.Mask.Type, crops: FaceCrops, changed: io.Image.Type | None = None
-    ) -> list[str]:
+        cls, image: io.Image.Type, mask: io.Mask.Type, crops: FaceCrops, changed: io.Image.Type | None = None,
+        blend: bool = False,
+    ) -> list[str]:  # fmt: skip
         return ["changed"] if changed is None and len(crops) > 0 else []
 
     @classmethod
     def execute(
-        cls, image: io.Image.Type, mask: io.Mask.Type, crops: FaceCrops, changed: io.Image.Type | None = None
-    ) -> io.NodeOutput:
+        cls, image: io.Image.Type, mask: io.Mask.Type, crops: FaceCrops, changed: io.Image.Type | None = None,
+        blend: bool = False,
+    ) -> io.NodeOutput:  # fmt: skip
         if len(crops) == 0:
             return io.NodeOutput(image)
         if changed is None:
             raise InputError("Expected the changed crops, got nothing. Connect the decoded result of the sampler.")
         images = _convert.image_to_core(image)
         masks = _convert.mask_to_core(mask, len(images))
-        pasted = paste_faces(images, _convert.image_to_core(changed), crops, masks)
+        results = _convert.image_to_core(changed)
+        pasted = paste_blended(images, results, crops, masks) if blend else paste_faces(images, results, crops, masks)
         return io.NodeOutput(_convert.core_to_image(pasted))

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 import torch
 from comfy_api.latest import io
+from torch.nn import functional as F
 
+from ..faceprivacy_core.auditions import audition
 from ..faceprivacy_core.builtin.model import FaceEncoder
-from ..faceprivacy_core.donors import DonorSettings, choose_donors, donor_pictures, fill_in, rank_donors, see_person
+from ..faceprivacy_core.donors import DonorSettings, Person, choose_donors, donor_pictures, fill_in, rank_donors, see_person
 from ..faceprivacy_core.embeddings.inversion import ModelIdentity, inversion_of_tokens
+from ..faceprivacy_core.faces.sight import embed_all
 from ..faceprivacy_core.images import crop_landmarks
 from ..faceprivacy_core.protocols import FaceRecognizer
 from ..faceprivacy_core.regenerate import in_parts
@@ -32,9 +35,9 @@ class DonorFace(io.ComfyNode):
             display_name="Donor Face (Face Privacy)",
             category="face privacy/inversion",
             description="For every face chooses one of the built-in model's people who do not exist: of like pose, skin and "
-            "apparent sex and age, but nobody that a recogniser takes for the person. Its embeddings go to Embedding "
-            "Schedule (preset 'recover') in place of the person's own; its picture, put into the old surroundings, is what "
-            "KSampler starts from.",
+            "apparent sex and age, that fits in when tried there, but nobody that a recogniser takes for the person. Its "
+            "embeddings go to Embedding Schedule (preset 'recover') in place of the person's own; its picture, put into the "
+            "old surroundings, is what KSampler starts from.",
             search_aliases=["new face", "replace face", "synthetic face", "generated person", "anonymize"],
             inputs=[
                 EncoderType.Input("face_encoder", tooltip="From Load Built-in Face Model."),
@@ -44,12 +47,12 @@ class DonorFace(io.ComfyNode):
                 RecognizersType.Input("recognizers", tooltip="Surrogates, who say what is too alike (Load Face Recognizers)."),
                 io.Int.Input("seed", default=0, min=0, max=2**53 - 1, control_after_generate=True,
                              tooltip="Which of the fitting people is taken. The same seed takes the same."),
-                io.Int.Input("among", default=8, min=1, max=64, advanced=True,
+                io.Int.Input("among", default=DonorSettings.among, min=1, max=64, advanced=True,
                              tooltip="How many of the best fitting people the seed chooses from."),
                 io.Boolean.Input("follow_traits", default=True, tooltip="Follow the person's apparent sex and age. Off mixes "
                                  "them: that gives less away and looks less natural in the same clothes and hair."),
                 io.Boolean.Input("match_colour", default=True, advanced=True,
-                                 tooltip="Give the donor the mean colour and contrast of the person's skin."),
+                                 tooltip="Give the donor the colours and the light of the person's face."),
             ],
             outputs=[
                 InversionType.Output("inversion", tooltip="The donors' embeddings, for Embedding Schedule."),
@@ -69,10 +72,21 @@ class DonorFace(io.ComfyNode):
         with torch.inference_mode(False), torch.no_grad():
             latents = in_parts(face_encoder.autoencoder.encode, faces.clone() * 2.0 - 1.0)
             person = see_person(face_encoder.donors, faces.clone(), crop_landmarks(crops), recognizers, latents)
-            seeds = face_seeds(seed, [crop.face.image_index for crop in crops.items])
-            chosen = choose_donors(rank_donors(face_encoder.donors, person, settings), seeds, settings)
+            chosen = choose_in_place(face_encoder, person, masks.clone(), seed, crops, settings, tuple(recognizers))
             pictures = donor_pictures(face_encoder, chosen, person, settings)
             tokens = face_encoder.encode_tokens(pictures)
             inversion = inversion_of_tokens(tokens, face_encoder.empty_tokens(), ModelIdentity(face_encoder.model_name))
         start = fill_in(faces, masks, pictures)
         return io.NodeOutput(inversion, _convert.core_to_image(start), _convert.core_to_image(pictures))
+
+
+def choose_in_place(
+    model: FaceEncoder, person: Person, mask: torch.Tensor, seed: int, crops: FaceCrops, settings: DonorSettings,
+    recognizers: tuple[FaceRecognizer, ...],
+) -> torch.Tensor:  # fmt: skip
+    """Choose a donor for every face among those that fit best where it will stand, (N,) indices."""
+    cells = F.max_pool2d(mask, mask.shape[-1] // person.latents.shape[-1])
+    ranking = rank_donors(model.donors, person, settings, cells)
+    vectors = tuple(embed_all(recognizers, person.crops, person.landmarks5))
+    ranking, _ = audition(model, person, ranking, mask, settings, recognizers, vectors)
+    return choose_donors(ranking, face_seeds(seed, [crop.face.image_index for crop in crops.items]), settings)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from faceprivacy_core import anonymize, protect
+from faceprivacy_core import auditions, protect
 from faceprivacy_core.anonymize import AnonymizeSettings, Look
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.candidates import Verdict
@@ -112,14 +112,14 @@ def test_faces_that_cannot_be_drawn_are_hidden_or_the_error_is_raised(
 
 def test_one_face_without_a_new_one_is_hidden_and_the_others_are_drawn(kind_tools: Tools, monkeypatch: pytest.MonkeyPatch):
     """The second face's candidates all fail; nothing of it may stay, and the first keeps its new face."""
-    real = anonymize.judge
+    real = auditions.judge
 
     def second_fails(candidates: Tensor, landmarks5: Tensor, *given: Any) -> Verdict:
         verdict = real(candidates, landmarks5, *given)
         fails = torch.arange(len(candidates)) % len(landmarks5) == 1
         return replace(verdict, passed=~fails)
 
-    monkeypatch.setattr(anonymize, "judge", second_fails)
+    monkeypatch.setattr(auditions, "judge", second_fails)
     drawing = replace(DRAWING, look=Look.DONOR, steps=2)
     both = Faces((synthetic_face(60, 90, 70), synthetic_face(180, 90, 70)), 1, HEIGHT, WIDTH)
     result = protect_faces(pictures(1), both, ProtectSettings(drawing=drawing), kind_tools)

@@ -1,0 +1,113 @@
+"""Fit drawn faces into the photograph around them: its light, and no seam."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from .images import check_mask, cut, paste_faces
+from .texture import gaussian_blur
+from .types import FaceCrops
+
+LIGHT_CELLS = 4
+"""Light is compared as averages over a grid of 8 x 8: coarser than any feature of a face, fine enough for a lit cheek."""
+MAX_GAIN = 1.8
+SEAM_RIM = 0.5
+"""The seam is compared where less than this part of the mask is taken from the drawn face."""
+SEAM_BLUR = 0.008
+"""Standard deviation of the blur before the seam is compared, as a fraction of the side: hairs are no seam."""
+MAX_SEAM = 0.2
+"""A difference above this is hair against skin or skin against background, which nothing shall carry into the face."""
+KNOWN = 0.02
+"""Weight at which a value counts half and what surrounds it the other half."""
+
+
+def match_light(pictures: Tensor, references: Tensor, weight: Tensor) -> Tensor:
+    """Give pictures the low frequencies of references, colour by colour, as a gain of at most MAX_GAIN.
+
+    Args:
+        pictures: (B, 3, S, S) in [0, 1], faces aligned with those of the references.
+        references: (B, 3, S, S) in [0, 1].
+        weight: (1, 1, S, S), 1 on skin; beyond it the gain goes on as at the nearest skin.
+
+    Returns:
+        (B, 3, S, S) in [0, 1].
+    """
+    weight = weight.to(pictures)
+    share = F.adaptive_avg_pool2d(weight, LIGHT_CELLS).expand(len(pictures), -1, -1, -1)
+
+    def light(images: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(images * weight, LIGHT_CELLS) / share.clamp(min=1e-6)
+
+    gain = light(references).clamp(min=0.02) / light(pictures).clamp(min=0.02)
+    gain = spread_out(gain.log(), share * (share > 0.1))
+    gain = F.interpolate(gain, size=pictures.shape[-2:], mode="bicubic", align_corners=False).exp()
+    return (pictures * gain.clamp(1.0 / MAX_GAIN, MAX_GAIN)).clamp(0.0, 1.0)
+
+
+def match_seam(pictures: Tensor, references: Tensor, mask: Tensor) -> Tensor:
+    """Shift the colours of pictures so that they meet references where the mask ends.
+
+    The difference along the rim is carried smoothly into the inside, as in the membrane of Pérez et al. 2003 (Poisson
+    image editing, equation 8), but only where both sides show the same thing.
+
+    Args:
+        pictures: (V * N, 3, S, S) in [0, 1], variant by variant.
+        references: (N, 3, S, S) in [0, 1].
+        mask: (N, 1, S, S) in [0, 1], how much of the pictures will be taken.
+
+    Returns:
+        (V * N, 3, S, S) in [0, 1].
+    """
+    rounds = len(pictures) // len(references)
+    references, mask = (values.to(pictures).repeat(rounds, 1, 1, 1) for values in (references, mask))
+    difference, known = seam(pictures, references, mask)
+    return (pictures + spread_out(difference, known)).clamp(0.0, 1.0)
+
+
+def paste_blended(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor) -> Tensor:
+    """Put changed crops back with their colours matched along the seam and their sharpness to the picture.
+
+    Arguments and errors as for `images.paste_faces`; crops of another size than they were cut at are resampled first.
+    """
+    check_mask(images, mask)
+    if results.shape[-1] != crops.size:
+        results = F.interpolate(results, size=(crops.size, crops.size), mode="bicubic", antialias=True).clamp(0.0, 1.0)
+    fitted = match_seam(results, cut(images, crops), cut(mask, crops)) if len(results) % len(crops) == 0 else results
+    return paste_faces(images, fitted, crops, mask, sharpen=True)
+
+
+def seam(pictures: Tensor, references: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Compare pictures with references (B, 3, S, S) along the rim of a mask (B, 1, S, S).
+
+    Returns:
+        What would have to be added to the pictures (B, 3, S, S), and where that is known (B, 1, S, S).
+    """
+    rim = ((mask > 0.0) & (mask < SEAM_RIM)).to(pictures)
+    sigma = SEAM_BLUR * pictures.shape[-1]
+    weight = gaussian_blur(rim, sigma)
+    difference = gaussian_blur((references - pictures) * rim, sigma) / weight.clamp(min=1e-6)
+    return difference, rim * weight * (difference.abs().amax(1, keepdim=True) < MAX_SEAM)
+
+
+def seam_misfit(pictures: Tensor, references: Tensor, mask: Tensor) -> Tensor:
+    """Say how much a seam shows: mean difference along the rim (V * N,), whatever is on both sides. Arguments as above."""
+    rounds = len(pictures) // len(references)
+    references, mask = (values.to(pictures).repeat(rounds, 1, 1, 1) for values in (references, mask))
+    difference, _ = seam(pictures, references, mask)
+    rim = ((mask > 0.0) & (mask < SEAM_RIM)).to(pictures)
+    return (difference.abs().mean(1, keepdim=True) * rim).sum((1, 2, 3)) / rim.sum((1, 2, 3)).clamp(min=1.0)
+
+
+def spread_out(values: Tensor, weight: Tensor) -> Tensor:
+    """Fill values (B, C, h, w) in smoothly where their weight (B, 1, h, w) is 0; all 0 where no weight is anywhere.
+
+    Source: Gortler et al. 1996, The Lumigraph, section 3.4.2 (pull-push).
+    """
+    if max(values.shape[-2:]) == 1:
+        return values * (weight > 0)
+    halved = [F.avg_pool2d(part, 2, ceil_mode=True, count_include_pad=False) for part in (values * weight, weight)]
+    coarse = spread_out(halved[0] / halved[1].clamp(min=1e-12), halved[1])
+    around = F.interpolate(coarse, size=values.shape[-2:], mode="bilinear", align_corners=False)
+    trust = weight / (weight + KNOWN)
+    return trust * values + (1.0 - trust) * around
