@@ -27,7 +27,7 @@ from benchmarks.origin import Origin
 from benchmarks.pairs import find_pairs
 from benchmarks.pictures import GENERATED, ROOT, first_pictures
 from benchmarks.results import publish
-from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
+from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_where_possible
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.faces.detect import load_detector
 from faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
@@ -64,6 +64,7 @@ class Measured:
         reports: One for each picture.
         beside: What recognisers see in each, and in another photograph of the person; see `gallery.look_beside`.
         tiles: Crops before and after, one above the other, for each.
+        refused: How many pictures got no new face; they are in no other figure.
         seconds: For each face, on average.
         origin: What it was measured with.
     """
@@ -71,6 +72,7 @@ class Measured:
     reports: list[PrivacyReport]
     beside: list[dict[str, Any]]
     tiles: list[np.ndarray]
+    refused: int
     seconds: float
     origin: Origin
 
@@ -92,8 +94,10 @@ def measure(paths: list[tuple[Path, Path | None]], settings: AnonymizeSettings) 
         faces = detect_faces([original], detector, Selection(Which.LARGEST))
         images = to_tensor(original)
         started = time.perf_counter()
-        result = anonymize_faces(images, faces, model, seen, settings, detector=detector)
+        result, missed = anonymize_where_possible(images, faces, model, seen, settings, detector=detector)
         seconds += time.perf_counter() - started
+        if result is None or missed:
+            continue
         protected = to_pixels(result.images)
         reports.append(
             compute_report(
@@ -106,7 +110,7 @@ def measure(paths: list[tuple[Path, Path | None]], settings: AnonymizeSettings) 
         rows.append(look_beside(other, pictures, faces.items[0].landmarks5, detector, (*seen, *held_out)))
         pair = [crop_faces(picture, faces, TILE)[0][0] for picture in (images, result.images)]
         tiles.append((torch.cat(pair, 1) * 255).round().byte().permute(1, 2, 0).numpy())
-    return Measured(reports, rows, tiles, seconds / len(paths), Origin.now(settings))
+    return Measured(reports, rows, tiles, len(paths) - len(reports), seconds / len(paths), Origin.now(settings))
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -124,6 +128,7 @@ def figures(measured: Measured) -> dict[str, str]:
         verified = sum(face["recognizers"][i]["verified_fmr_1e-3"] for face in faces)
         title = f"{recognizer['name']} ({recognizer['role']}): mean similarity, recognised at FMR 1e-3"
         cells[title] = f"{similarity:.2f}, {verified} of {len(faces)}"
+    cells["no new face passed, so the face would be blurred"] = f"{measured.refused} of {measured.refused + len(faces)}"
     cells["face detected afterwards"] = f"{sum(face['detected_after'] for face in faces)} of {len(faces)}"
     held_out = load_ensemble(DEFAULT_HELD_OUT) if any(measured.beside) else ()
     for side in ("original", "anonymised"):
@@ -166,13 +171,14 @@ def main() -> None:
         reports = [report.to_json_dict() for report in measured.reports]
         everything[name] = {**vars(measured.origin), "seconds_per_face": measured.seconds, "reports": reports}
         if options.publish:
-            publish(table_name, name, columns[name], len(paths), measured.origin)
+            publish(table_name, name, columns[name], len(measured.reports), measured.origin)
     text = table(columns)
     (options.out / "anonymize.md").write_text(text + "\n", encoding="utf-8")
     (options.out / "anonymize.json").write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
-    wide = np.concatenate(rows)
-    blocks = np.split(wide, range(8 * TILE, wide.shape[1], 8 * TILE), axis=1)
-    Image.fromarray(np.concatenate([b for b in blocks if b.shape == blocks[0].shape])).save(options.out / "anonymize.png")
+    for name, row in zip(columns, rows, strict=True):
+        blocks = np.split(row, range(8 * TILE, row.shape[1], 8 * TILE), axis=1)
+        whole = [block for block in blocks if block.shape == blocks[0].shape]
+        Image.fromarray(np.concatenate(whole)).save(options.out / f"{table_name} {name}.png")
     print(text)  # noqa: T201
 
 

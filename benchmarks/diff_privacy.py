@@ -102,7 +102,11 @@ class Bench:
 def hide(bench: Bench, scene: Scene, before: Scene) -> Row:
     """Hide the visual identity, with and without the energy."""
     row = {"original": bench.see(scene, scene.image), "autoencoder": bench.see(scene, bench.round_trip(scene))}
-    ways = {"hidden": HideSettings(), "no energy": HideSettings(strength=0.0, refine=0)}
+    ways = {
+        "hidden": HideSettings(),
+        "published": HideSettings.published(),
+        "no energy": HideSettings.published(strength=0.0, refine=0),
+    }
     tiles = [scene.crop]
     for name, settings in ways.items():
         started = time.perf_counter()

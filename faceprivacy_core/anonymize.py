@@ -63,6 +63,7 @@ class AnonymizeSettings(RegenerateSettings):
         candidates: Faces drawn for each result, of which the best is kept.
         inner_first: With donors, replace the inner face alone where that is enough, so that hair and outline stay; the region
             of `mask` is then the most that is replaced.
+        insist: Accept only faces that no recogniser takes for the person; without it the best is taken as it is.
         floor: Similarity to the original below which nothing more is pushed.
         diversity: Weight of the push between variants.
     """
@@ -74,6 +75,7 @@ class AnonymizeSettings(RegenerateSettings):
     donors: DonorSettings = field(default_factory=DonorSettings)
     candidates: int = 3
     inner_first: bool = True
+    insist: bool = True
     floor: float = 0.0
     diversity: float = 1.0
 
@@ -220,15 +222,17 @@ def draw_with_donors(
     make_energy = _push_away(recognizers, settings)
     kept: list[Tensor | None] = [None] * (settings.variants * len(originals))
     energies: tuple[float, ...] = ()
-    for attempt in range(ROUNDS if bool(has_donor.any()) else 0):
+    rounds = ROUNDS if settings.insist else 1
+    for attempt in range(rounds if bool(has_donor.any()) or not settings.insist else 0):
         tell = tell_donors(model, person, ranking.roll(-attempt * settings.donors.among, dims=1), changeable, settings.donors)
         results, energies = regenerate_crops(
             originals, changeable, crops, model, drawn, make_energy, tell=tell, progress=progress
         )  # fmt: skip
         results, verdict = judge_in_place(results, originals, mask, landmarks5, vectors, recognizers, detector)
-        best = best_of(torch.where(verdict.passed, verdict.cost, torch.inf), len(originals), settings.variants)
+        passed = verdict.passed if settings.insist else torch.isfinite(verdict.cost)
+        best = best_of(torch.where(passed, verdict.cost, torch.inf), len(originals), settings.variants)
         for place, index in enumerate(best.tolist()):
-            if kept[place] is None and verdict.passed[index]:
+            if kept[place] is None and passed[index]:
                 kept[place] = results[index]
         if all(kept[place] is not None for place in range(len(kept)) if has_donor[place % len(originals)]):
             break

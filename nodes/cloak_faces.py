@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..faceprivacy_core.anonymize import Look
 from ..faceprivacy_core.builtin.model import FaceModel, load_face_model
 from ..faceprivacy_core.cloak import CloakSettings, cloak_faces
 from ..faceprivacy_core.faces.detect import load_detector
@@ -113,22 +114,28 @@ class ChangeLooks(io.ComfyNode):
                 policy_input(),
                 io.Float.Input(
                     "noise", default=default.noise, min=0.05, max=1.0, step=0.05,
-                    tooltip="How far into noise a face is taken: more, other looks.",
+                    tooltip="How far into noise a face is taken while it is drawn.",
                 ),
                 io.Float.Input(
                     "strength", default=default.strength, min=0.0, max=10.0, step=0.05,
-                    tooltip="How hard the identity is held for recognisers.",
+                    tooltip="How hard the identity is held while the person's own look is drawn.",
                 ),
                 io.Int.Input(
                     "seed", default=0, min=0, max=2**53 - 1, control_after_generate=True, tooltip="Another seed, other looks."
                 ),
                 io.Float.Input(
                     "look_different", default=default.look_different, min=0.0, max=5.0, step=0.05, advanced=True,
-                    tooltip="Push away from the looks of the original; more of it adds texture.",
+                    tooltip="Above 0, updates keep near the drawn face; with the person's own look, a push away from it.",
                 ),
                 io.Int.Input(
                     "refine", default=default.refine, min=0, max=200, advanced=True,
-                    tooltip="Updates after drawing that let recognisers see the person more surely. 0 leaves them out.",
+                    tooltip="Updates after drawing that let recognisers see the person. With 0 they do not, if somebody else's "
+                    "look was drawn.",
+                ),
+                io.Combo.Input(
+                    "look", options=Look, default=default.look, advanced=True,
+                    tooltip="Whose look is drawn first: a generated person's, or the person's own while the identity is held, "
+                    "as published (then set noise 0.95 and strength 0.5).",
                 ),
                 io.Int.Input("steps", default=default.steps, min=2, max=200, advanced=True, tooltip="Of drawing the faces."),
                 io.Combo.Input(
@@ -143,19 +150,28 @@ class ChangeLooks(io.ComfyNode):
     @classmethod
     def execute(
         cls, image: io.Image.Type, which: str, numbers: str, on_no_face: str, noise: float, strength: float, seed: int,
-        look_different: float, refine: int, steps: int, region: str, confidence: float, measure: bool,
+        look_different: float, refine: int, look: str, steps: int, region: str, confidence: float, measure: bool,
         reference: io.Image.Type | None = None, missed: io.Mask.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         settings = HideSettings(
             steps=steps, noise=noise, strength=strength, seed=seed, micro_batch=FACES_AT_A_TIME, look_different=look_different,
-            refine=refine, mask=MaskSettings(Region(region)),
+            refine=refine, look=Look(look), switch=(HideSettings() if look == Look.DONOR else HideSettings.published()).switch,
+            mask=MaskSettings(Region(region)),
         )  # fmt: skip
+        detector = load_detector(_host.model_dirs(), min_confidence=confidence)
 
         def change(
             images: Tensor, faces: Faces, model: FaceModel, seen: tuple[FaceRecognizer, ...], progress: Progress
         ) -> tuple[Tensor, Tensor]:
             result = hide_faces(
-                images, faces, model, seen, settings, perceptual=lambda: load_perceptual(_host.model_dirs()), progress=progress
+                images,
+                faces,
+                model,
+                seen,
+                settings,
+                detector=detector,
+                perceptual=lambda: load_perceptual(_host.model_dirs()),
+                progress=progress,
             )
             return result.images, result.mask
 

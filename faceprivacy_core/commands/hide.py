@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .anonymize import LOOKS
 from .protecting import add_regenerating_options, protect_files
 
 
@@ -17,7 +18,13 @@ def add_parser(commands: Any) -> None:
         "person. This protects from people, not from machines. Writes DIR/NAME.png at the picture's size and DIR/NAME.json "
         "with what was measured. A picture in which anything fails is not written.",
     )
-    add_regenerating_options(parser, steps=50, noise=0.95, strength=0.5)
+    add_regenerating_options(parser, steps=50, noise=None, strength=None)
+    parser.add_argument(
+        "--look", choices=LOOKS, default=LOOKS[0],
+        help="whose look is drawn first: a generated person's (donor), or the person's own while the identity is held, as "
+        "published (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--candidates", type=int, default=3, help="with donors: faces drawn, of which the best is kept")
     parser.add_argument(
         "--look-different", type=float, default=0.3, help="push away from the looks; more adds texture (default: %(default)s)"
     )
@@ -34,15 +41,23 @@ def run(args: argparse.Namespace) -> int:
     from ..masks import MaskSettings, Region
     from ..regenerate import FACES_AT_A_TIME
 
-    settings = HideSettings(
-        steps=args.steps, noise=args.noise, strength=args.strength, seed=args.seed,
-        micro_batch=FACES_AT_A_TIME,
-        look_different=args.look_different, refine=args.refine, mask=MaskSettings(Region(args.region)),
+    given = {name: getattr(args, name) for name in ("noise", "strength") if getattr(args, name) is not None}
+    make = HideSettings if args.look == LOOKS[0] else HideSettings.published
+    settings = make(
+        steps=args.steps, seed=args.seed, candidates=args.candidates, micro_batch=FACES_AT_A_TIME,
+        look_different=args.look_different, refine=args.refine, mask=MaskSettings(Region(args.region)), **given,
     )  # fmt: skip
     return protect_files(
         args,
         settings.mask,
         lambda images, faces, tools, progress: hide_faces(
-            images, faces, tools.model, tools.seen, settings, perceptual=lambda: tools.perceptual, progress=progress
+            images,
+            faces,
+            tools.model,
+            tools.seen,
+            settings,
+            detector=tools.detector,
+            perceptual=lambda: tools.perceptual,
+            progress=progress,
         ),
     )

@@ -23,9 +23,20 @@ def _parsed(command: ModuleType, *arguments: str) -> argparse.Namespace:
 
 def test_hide_has_the_defaults_of_its_settings():
     found, settings = _parsed(hide), HideSettings()
-    for name in ("steps", "noise", "strength", "seed", "look_different", "refine"):
+    for name in ("steps", "seed", "candidates", "look_different", "refine"):
         assert getattr(found, name) == getattr(settings, name), name
     assert found.region == settings.mask.region.value
+
+
+def test_hide_leaves_to_its_settings_what_depends_on_the_look(monkeypatch: pytest.MonkeyPatch):
+    made = []
+    monkeypatch.setattr(hide, "protect_files", lambda args, mask, method: 0)
+    real = HideSettings.__post_init__
+    monkeypatch.setattr(HideSettings, "__post_init__", lambda self: made.append(self) or real(self))
+    for arguments in ([], ["--look", "person"], ["--noise", "0.3"]):
+        hide.run(_parsed(hide, *arguments))
+    batch = {"micro_batch": FACES_AT_A_TIME}
+    assert made[:3] == [HideSettings(**batch), HideSettings.published(**batch), HideSettings(noise=0.3, **batch)]
 
 
 def test_anonymize_leaves_to_its_settings_what_is_not_given(monkeypatch: pytest.MonkeyPatch):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.errors import InputError, NoFaceError
 from faceprivacy_core.hide import HideSettings, hide_faces
@@ -36,7 +37,7 @@ def model() -> FaceModel:
 
 
 def run(model: FaceModel, **settings: object) -> RegenerateResult:
-    chosen = HideSettings(**({"look_target": 0.5, "look_different": 1.0, "strength": 1.0} | QUICK | settings))
+    chosen = HideSettings.published(**({"look_target": 0.5, "look_different": 1.0, "strength": 1.0} | QUICK | settings))
     return hide_faces(pictures(1), faces_in(1), model, RECOGNIZERS, chosen, perceptual=FineDifference)
 
 
@@ -84,7 +85,7 @@ def test_the_network_is_called_once_per_step(model: FaceModel):
 
 
 def test_the_perceptual_network_is_loaded_only_when_it_counts(model: FaceModel):
-    without, pushed = (HideSettings(**QUICK, look_different=weight) for weight in (0.0, 1.0))
+    without, pushed = (HideSettings.published(**QUICK, look_different=weight) for weight in (0.0, 1.0))
     hide_faces(pictures(1), faces_in(1), model, RECOGNIZERS, without, perceptual=None)
     with pytest.raises(InputError, match="perceptual"):
         hide_faces(pictures(1), faces_in(1), model, RECOGNIZERS, pushed, perceptual=None)
@@ -123,13 +124,13 @@ def test_every_variant_of_every_face_is_refined_by_itself(model: FaceModel):
 
 
 def hide_variants(model: FaceModel, **settings: object) -> Tensor:
-    chosen = HideSettings(**({"strength": 0.0, "look_different": 0.0} | QUICK | settings))
+    chosen = HideSettings.published(**({"strength": 0.0, "look_different": 0.0} | QUICK | settings))
     return hide_faces(pictures(2), faces_in(2), model, RECOGNIZERS, chosen).images
 
 
 def test_progress_counts_drawing_and_refining_as_one_row_of_steps(model: FaceModel):
     told: list[tuple[int, int]] = []
-    chosen = HideSettings(**(QUICK | {"refine": 3, "look_different": 0.0}))
+    chosen = HideSettings.published(**(QUICK | {"refine": 3, "look_different": 0.0}))
     hide_faces(
         pictures(1),
         faces_in(1),
@@ -151,3 +152,19 @@ def test_refining_calls_the_network_once_an_update_and_three_times_to_prepare(mo
 def test_numbers_of_refining_that_are_none_are_refused(options: dict[str, object]):
     with pytest.raises(InputError, match="Expected"):
         HideSettings(**options)
+
+
+def test_with_donors_the_updates_begin_at_the_face_that_anonymising_draws(model: FaceModel):
+    quick = {"steps": 10, "candidates": 1, "seed": 2}
+    strict = tuple(ProjectionRecognizer(name, seed) for name, seed in (("a", 0), ("b", 1)))
+    for recognizer in strict:
+        recognizer.thresholds = {0.01: 0.99, 0.001: 0.99}  # nobody is seen surely enough
+    drawn, refined = (
+        hide_faces(pictures(1), faces_in(1), model, strict, HideSettings(**quick, look_different=0.0, refine=updates))
+        for updates in (0, 8)
+    )
+    same = anonymize_faces(pictures(1), faces_in(1), model, strict, AnonymizeSettings(**quick, insist=False))
+    assert torch.equal(drawn.images, same.images)
+    assert similarity(model, refined) > similarity(model, drawn)
+    outside = (refined.mask == 0).expand_as(refined.images)
+    assert torch.equal(refined.images[outside], pictures(1)[outside])
