@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from .images import check_mask, cut, paste_faces
+from .images import check_mask, cut, paste_faces, skin_ellipse
 from .texture import gaussian_blur
 from .types import FaceCrops
 
@@ -18,6 +18,8 @@ SEAM_BLUR = 0.008
 """Standard deviation of the blur before the seam is compared, as a fraction of the side: hairs are no seam."""
 MAX_SEAM = 0.2
 """A difference above this is hair against skin or skin against background, which nothing shall carry into the face."""
+SKIN_SPREAD = 0.22
+"""Largest difference from the mean colour of the cheeks at which a pixel counts as skin, and no beard or hair."""
 KNOWN = 0.02
 """Weight at which a value counts half and what surrounds it the other half."""
 
@@ -87,7 +89,14 @@ def seam(pictures: Tensor, references: Tensor, mask: Tensor) -> tuple[Tensor, Te
     sigma = SEAM_BLUR * pictures.shape[-1]
     weight = gaussian_blur(rim, sigma)
     difference = gaussian_blur((references - pictures) * rim, sigma) / weight.clamp(min=1e-6)
-    return difference, rim * weight * (difference.abs().amax(1, keepdim=True) < MAX_SEAM)
+    is_small = difference.abs().amax(1, keepdim=True) < MAX_SEAM
+    return difference, rim * weight * is_small * _is_skin(pictures) * _is_skin(references)
+
+
+def _is_skin(images: Tensor) -> Tensor:
+    cheeks = skin_ellipse(images.shape[-1]).to(images)
+    skin = (images * cheeks).sum((2, 3), keepdim=True) / cheeks.sum()
+    return (images - skin).abs().amax(1, keepdim=True) < SKIN_SPREAD
 
 
 def seam_misfit(pictures: Tensor, references: Tensor, mask: Tensor) -> Tensor:

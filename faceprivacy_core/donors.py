@@ -17,7 +17,7 @@ from .builtin.donors import DonorBank, rim_misfit
 from .builtin.model import FaceEncoder
 from .errors import InputError
 from .faces.sight import embed_all
-from .images import is_face
+from .images import skin_ellipse
 from .protocols import FaceRecognizer
 
 POSE_UNIT = 0.006
@@ -168,7 +168,7 @@ def light_up(pictures: Tensor, person: Person, settings: DonorSettings) -> Tenso
     if not settings.match_colour:
         return pictures
     originals = person.crops.to(pictures).repeat(len(pictures) // len(person.crops), 1, 1, 1)
-    return match_light(pictures, originals, face_ellipse(originals.shape[-1]))
+    return match_light(pictures, originals, skin_ellipse(originals.shape[-1]))
 
 
 def fill_in(originals: Tensor, mask: Tensor, pictures: Tensor) -> Tensor:
@@ -176,12 +176,6 @@ def fill_in(originals: Tensor, mask: Tensor, pictures: Tensor) -> Tensor:
     variants = len(pictures) // len(originals)
     around, inside = originals.repeat(variants, 1, 1, 1), mask.repeat(variants, 1, 1, 1)
     return inside * pictures + (1.0 - inside) * around
-
-
-def face_ellipse(side: int) -> Tensor:
-    """Return (1, 1, side, side), 1 inside an aligned face."""
-    axis = (torch.arange(side) + 0.5) / side
-    return is_face(axis[None, :], axis[:, None]).float()[None, None]
 
 
 def skin_colour(crops: Tensor, landmarks5: Tensor) -> Tensor:

@@ -23,12 +23,24 @@ RIM = 0.04
 
 
 FACE_CENTRE, FACE_RADII = (0.5, 0.565), (0.22, 0.25)
-"""Ellipse of an aligned crop, fractions of its side, over which light and sharpness are compared: brows to chin."""
+"""Ellipse of an aligned crop, fractions of its side, over which sharpness is compared: brows to chin."""
+SKIN_CENTRE, SKIN_RADII = (0.5, 0.57), (0.2, 0.11)
+"""Ellipse over which colours and light are compared: from below the eyes to above the mouth, so that no beard counts."""
 
 
 def is_face(u: Tensor, v: Tensor) -> Tensor:
     """Say of positions in an aligned crop, fractions of its side from the left and from the top, whether they are face."""
-    x, y = (u - FACE_CENTRE[0]) / FACE_RADII[0], (v - FACE_CENTRE[1]) / FACE_RADII[1]
+    return _inside(u, v, FACE_CENTRE, FACE_RADII)
+
+
+def skin_ellipse(side: int) -> Tensor:
+    """Return (1, 1, side, side), 1 on the cheeks and the nose of an aligned face."""
+    axis = (torch.arange(side) + 0.5) / side
+    return _inside(axis[None, :], axis[:, None], SKIN_CENTRE, SKIN_RADII).float()[None, None]
+
+
+def _inside(u: Tensor, v: Tensor, centre: tuple[float, float], radii: tuple[float, float]) -> Tensor:
+    x, y = (u - centre[0]) / radii[0], (v - centre[1]) / radii[1]
     return x.square() + y.square() <= 1.0
 
 

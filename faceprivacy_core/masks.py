@@ -38,7 +38,7 @@ class Ellipse:
 
 
 REGION_SHAPES: dict[Region, tuple[Ellipse, ...]] = {
-    Region.INNER_FACE: (Ellipse(0.5, 0.585, 0.29, 0.335), Ellipse(0.5, 0.42, 0.3, 0.13)),
+    Region.INNER_FACE: (Ellipse(0.5, 0.585, 0.29, 0.335), Ellipse(0.5, 0.44, 0.35, 0.2)),
     Region.FACE: (Ellipse(0.5, 0.55, 0.345, 0.38), Ellipse(0.5, 0.85, 0.23, 0.14)),
     Region.HEAD: (Ellipse(0.5, 0.48, 0.43, 0.46), Ellipse(0.5, 0.85, 0.25, 0.14)),
 }

@@ -22,7 +22,7 @@ from ..faceprivacy_core.cloak import DEFAULT_WEIGHTS, CloakResult, CloakSettings
 from ..faceprivacy_core.errors import InputError, NoFaceError
 from ..faceprivacy_core.faces.detect import load_detector
 from ..faceprivacy_core.faces.select import Selection, Which, detect_faces
-from ..faceprivacy_core.masks import MaskSettings, Region
+from ..faceprivacy_core.masks import MaskSettings, Region, draw_masks
 from ..faceprivacy_core.metrics.perceptual import load_perceptual
 from ..faceprivacy_core.protocols import FaceRecognizer
 from ..faceprivacy_core.types import Faces
@@ -258,11 +258,17 @@ class AdversarialLatent(io.ComfyNode):
         )
 
 
+SAME_SURROUNDINGS = 0.02
+"""Mean difference outside the heads up to which two pictures are of the same place."""
+
+
 def find_persons(recognizers: Sequence[FaceRecognizer], original: Tensor, image: Tensor, faces: Faces) -> Identities:
-    """Find who the faces are in the pictures they come from, and check that they are still known as these.
+    """Find who the faces are in the pictures they come from, and check that these are the pictures: a recogniser still knows
+    the face, or, where somebody else was drawn, everything around the faces is the same.
 
     Raises:
-        InputError: The pictures differ in size or number, or some face is another person to every recogniser.
+        InputError: The pictures differ in size or number, or some face is another person to every recogniser and stands in
+            another picture.
     """
     if original.shape != image.shape:
         raise InputError(
@@ -275,10 +281,14 @@ def find_persons(recognizers: Sequence[FaceRecognizer], original: Tensor, image:
     )
     similarities = before.similarities(after.vectors, torch.arange(len(faces))).cpu()
     strangers = (similarities < thresholds(recognizers)).all(dim=1)
-    if bool(strangers.any()):
+    around = 1.0 - draw_masks(faces, MaskSettings(Region.HEAD))[..., None]
+    change = ((original.cpu() - image.cpu()).abs() * around).sum((1, 2, 3)) / (3.0 * around.sum((1, 2, 3))).clamp(min=1.0)
+    elsewhere = torch.tensor([bool(change[face.image_index] > SAME_SURROUNDINGS) for face in faces.items])
+    if bool((strangers & elsewhere).any()):
         raise InputError(
-            f"Expected faces that a recogniser still knows, got face {int(strangers.nonzero()[0])}, which all take for another "
-            "person than in the originals. Guide it more (keep_identity, strength), or use a target with consent."
+            f"Expected the pictures that the faces come from, got face {int((strangers & elsewhere).nonzero()[0])} in other "
+            "surroundings, which all recognisers take for another person than in the originals. Connect the pictures that went "
+            "into Face Mask, or use a target with consent."
         )
     return before
 

@@ -303,7 +303,7 @@ def test_with_the_originals_every_face_is_moved_toward_who_it_is_there(
     ("given", "text"),
     [
         ("small", "Expected originals of the shape of the pictures"),
-        ("stranger", "which all take for another person than in the originals"),
+        ("stranger", "which all recognisers take for another person than in the originals"),
         ("target", "Expected a target or the originals, got both"),
     ],
 )
