@@ -72,9 +72,10 @@ def test_anonymising_counts_faces():
     item = {"name": "judge", "role": "held out", "similarity": 0.25, "verified_fmr_1e-3": False}
     face = {"recognizers": [item], "detected_after": True}
     report = SimpleNamespace(to_json_dict=lambda: {"faces": [face]})
-    cells = anonymize.figures(anonymize.Measured([report, report], [{}, {}], [], 1.5, ORIGIN))
+    cells = anonymize.figures(anonymize.Measured([report, report], [{}, {}], [], 1, 1.5, ORIGIN))
     assert cells == {
         "judge (held out): mean similarity, recognised at FMR 1e-3": "0.25, 0 of 2",
+        "no new face passed, so the face would be blurred": "1 of 3",
         "face detected afterwards": "2 of 2", "seconds a face": "1.5",
     }  # fmt: skip
     assert "| seconds a face | 1.5 |" in anonymize.table({"energy on": cells})
