@@ -152,23 +152,21 @@ def anonymize_where_possible(
         return regenerate_faces(images, faces, model, settings, _push_away(recognizers, settings), progress=progress), ()
     originals, crops = crop_faces(images, faces, model.resolution)
     drawn: dict[int, list[Tensor]] = {}
-    most = draw_masks(faces, settings.mask)[:, None]
-    masks = torch.zeros_like(most)
+    masks = torch.zeros(faces.num_images, 1, faces.height, faces.width)
     energies: tuple[float, ...] = ()
     for mask in settings.masks_to_try():
         left = [index for index in range(len(crops)) if index not in drawn]
         if not left:
             break
         some = take_crops(crops, left)
-        whole = torch.minimum(draw_masks(some.faces, mask)[:, None], most)
+        whole = draw_masks(some.faces, mask)[:, None]
         results, energies = draw_with_donors(
             originals[left], cut(whole, some), some, model, recognizers, settings, detector=detector, progress=progress
         )
         passed = {index: [one for one in results[place :: len(left)] if one is not None] for place, index in enumerate(left)}
         passed = {index: all_of_it for index, all_of_it in passed.items() if len(all_of_it) == settings.variants}
         drawn |= passed
-        taken = draw_masks(take_crops(crops, list(passed)).faces, mask)[:, None]
-        masks = torch.maximum(masks, torch.minimum(taken, most))
+        masks = torch.maximum(masks, draw_masks(take_crops(crops, list(passed)).faces, mask)[:, None])
     missed = tuple(index for index in range(len(crops)) if index not in drawn)
     if not drawn:
         return None, missed

@@ -104,10 +104,10 @@ def _draw(face: Face, height: int, width: int, settings: MaskSettings) -> tuple[
     rows, columns = _window(shapes, settings, invert_affine(image_to_aligned), height, width)
     y, x = np.mgrid[rows, columns]
     aligned_x, aligned_y = (row[0] * x + row[1] * y + row[2] for row in image_to_aligned)
-    depth = np.full(x.shape, -np.inf)
-    for shape in shapes:
-        depth = np.maximum(depth, _depth_inside(shape, aligned_x, aligned_y))
-    depth += settings.grow / 100.0
+    depth = _depth(shapes, aligned_x, aligned_y)
+    if settings.region is Region.INNER_FACE:  # which never reaches beyond the face, however the head is turned
+        depth = np.minimum(depth, _depth(REGION_SHAPES[Region.FACE], aligned_x, aligned_y))
+    depth = depth + settings.grow / 100.0
     feather = settings.feather / 100.0
     ramp = np.clip(depth / feather, 0.0, 1.0) if feather > 0 else (depth > 0).astype(np.float64)
     return rows, columns, torch.from_numpy((ramp * ramp * (3.0 - 2.0 * ramp)).astype(np.float32))
@@ -135,6 +135,10 @@ def _window(
     low = np.clip(np.floor(spots.min(axis=0)) - 1, 0, (width, height)).astype(int)
     high = np.clip(np.ceil(spots.max(axis=0)) + 2, low, (width, height)).astype(int)
     return slice(low[1], high[1]), slice(low[0], high[0])
+
+
+def _depth(shapes: tuple[Ellipse, ...], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.max([_depth_inside(shape, x, y) for shape in shapes], axis=0)
 
 
 def _depth_inside(shape: Ellipse, x: np.ndarray, y: np.ndarray) -> np.ndarray:
