@@ -24,7 +24,6 @@ from .donors import DonorSettings, Person, choose_donors, donor_pictures, fill_i
 from .embeddings.inversion import ModelIdentity, inversion_of_tokens
 from .embeddings.schedule import recover_schedule
 from .errors import InputError, NumericalError
-from .faces.sight import embed_all
 from .guidance.build import CombinedEnergy, EnergyWeights, build_energy
 from .images import crop_faces, crop_landmarks, cut, paste_faces, take_crops
 from .masks import MaskSettings, Region, draw_masks
@@ -208,27 +207,25 @@ def draw_with_donors(
     """
     if not recognizers:
         raise InputError("Expected at least one recogniser, to choose a donor and judge what is drawn, got none.")
-    landmarks5 = crop_landmarks(crops)
     with torch.no_grad():
         device = next(model.autoencoder.parameters()).device
         latents = in_parts(model.autoencoder.encode, originals.to(device) * 2.0 - 1.0)
-        person = see_person(model.donors, originals, landmarks5, recognizers, latents)
-        vectors = embed_all(recognizers, originals, landmarks5)
+    person = see_person(originals, crop_landmarks(crops), recognizers, latents)
     drawn = replace(settings, variants=settings.candidates * settings.variants)
     changeable = regeneration_mask(mask)
     cells = F.max_pool2d(changeable.float().cpu(), mask.shape[-1] // latents.shape[-1])
     ranking = rank_donors(model.donors, person, settings.donors, cells)
-    ranking, has_donor = audition(model, person, ranking, mask, settings.donors, recognizers, vectors)
+    ranking, has_donor = audition(model, person, ranking, mask, settings.donors)
     make_energy = _push_away(recognizers, settings)
     kept: list[Tensor | None] = [None] * (settings.variants * len(originals))
     energies: tuple[float, ...] = ()
-    rounds = ROUNDS if settings.insist else 1
-    for attempt in range(rounds if bool(has_donor.any()) or not settings.insist else 0):
+    rounds = 1 if not settings.insist else ROUNDS if bool(has_donor.any()) else 0
+    for attempt in range(rounds):
         tell = tell_donors(model, person, ranking.roll(-attempt * settings.donors.among, dims=1), changeable, settings.donors)
         results, energies = regenerate_crops(
             originals, changeable, crops, model, drawn, make_energy, tell=tell, progress=progress
         )  # fmt: skip
-        results, verdict = judge_in_place(results, originals, mask, landmarks5, vectors, recognizers, detector)
+        results, verdict = judge_in_place(results, person, mask, detector)
         passed = verdict.passed if settings.insist else torch.isfinite(verdict.cost)
         best = best_of(torch.where(passed, verdict.cost, torch.inf), len(originals), settings.variants)
         for place, index in enumerate(best.tolist()):

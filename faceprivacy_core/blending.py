@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from .images import check_mask, cut, paste_faces, skin_ellipse
+from .images import check_mask, check_results, cut, paste_faces, skin_ellipse
 from .texture import gaussian_blur
 from .types import FaceCrops
 
 LIGHT_CELLS = 4
-"""Light is compared as averages over a grid of 8 x 8: coarser than any feature of a face, fine enough for a lit cheek."""
+"""Light is compared as averages over a grid of 4 x 4: coarser than any feature of a face, fine enough for a lit cheek."""
 MAX_GAIN = 1.8
 SEAM_RIM = 0.5
 """The seam is compared where less than this part of the mask is taken from the drawn face."""
@@ -61,8 +61,6 @@ def match_seam(pictures: Tensor, references: Tensor, mask: Tensor) -> Tensor:
     Returns:
         (V * N, 3, S, S) in [0, 1].
     """
-    rounds = len(pictures) // len(references)
-    references, mask = (values.to(pictures).repeat(rounds, 1, 1, 1) for values in (references, mask))
     difference, known = seam(pictures, references, mask)
     return (pictures + spread_out(difference, known)).clamp(0.0, 1.0)
 
@@ -73,24 +71,32 @@ def paste_blended(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tenso
     Arguments and errors as for `images.paste_faces`; crops of another size than they were cut at are resampled first.
     """
     check_mask(images, mask)
+    check_results(results, crops)
     if results.shape[-1] != crops.size:
         results = F.interpolate(results, size=(crops.size, crops.size), mode="bicubic", antialias=True).clamp(0.0, 1.0)
-    fitted = match_seam(results, cut(images, crops), cut(mask, crops)) if len(results) % len(crops) == 0 else results
-    return paste_faces(images, fitted, crops, mask, sharpen=True)
+    return paste_faces(images, match_seam(results, cut(images, crops), cut(mask, crops)), crops, mask, sharpen=True)
 
 
 def seam(pictures: Tensor, references: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Compare pictures with references (B, 3, S, S) along the rim of a mask (B, 1, S, S).
+    """Compare pictures with references along the rim of a mask. Arguments as for `match_seam`.
 
     Returns:
-        What would have to be added to the pictures (B, 3, S, S), and where that is known (B, 1, S, S).
+        What would have to be added to the pictures (V * N, 3, S, S), and where that is known (V * N, 1, S, S).
     """
-    rim = ((mask > 0.0) & (mask < SEAM_RIM)).to(pictures)
+    references, rim = (_repeat(values, pictures) for values in (references, _rim(mask)))
     sigma = SEAM_BLUR * pictures.shape[-1]
     weight = gaussian_blur(rim, sigma)
     difference = gaussian_blur((references - pictures) * rim, sigma) / weight.clamp(min=1e-6)
     is_small = difference.abs().amax(1, keepdim=True) < MAX_SEAM
     return difference, rim * weight * is_small * _is_skin(pictures) * _is_skin(references)
+
+
+def _rim(mask: Tensor) -> Tensor:
+    return ((mask > 0.0) & (mask < SEAM_RIM)).float()
+
+
+def _repeat(values: Tensor, pictures: Tensor) -> Tensor:
+    return values.to(pictures).repeat(len(pictures) // len(values), 1, 1, 1)
 
 
 def _is_skin(images: Tensor) -> Tensor:
@@ -101,10 +107,8 @@ def _is_skin(images: Tensor) -> Tensor:
 
 def seam_misfit(pictures: Tensor, references: Tensor, mask: Tensor) -> Tensor:
     """Say how much a seam shows: mean difference along the rim (V * N,), whatever is on both sides. Arguments as above."""
-    rounds = len(pictures) // len(references)
-    references, mask = (values.to(pictures).repeat(rounds, 1, 1, 1) for values in (references, mask))
     difference, _ = seam(pictures, references, mask)
-    rim = ((mask > 0.0) & (mask < SEAM_RIM)).to(pictures)
+    rim = _repeat(_rim(mask), pictures)
     return (difference.abs().mean(1, keepdim=True) * rim).sum((1, 2, 3)) / rim.sum((1, 2, 3)).clamp(min=1.0)
 
 

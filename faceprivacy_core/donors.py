@@ -66,7 +66,7 @@ class Person:
         crops: (N, 3, S, S) in [0, 1].
         landmarks5: (N, 5, 2) in their pixels.
         vectors: Identity vectors (N, E), one tensor for each of `recognizers`.
-        recognizers: Of which the bank has vectors, too.
+        recognizers: Who look, surrogates alone.
         latents: (N, C, h, w) of the crops.
     """
 
@@ -77,25 +77,19 @@ class Person:
     latents: Tensor
 
 
-def see_person(
-    bank: DonorBank,
-    crops: Tensor,
-    landmarks5: Tensor,
-    recognizers: Sequence[FaceRecognizer],
-    latents: Tensor,
-) -> Person:
-    """Look at faces through those recognisers that the bank knows."""
-    known = tuple(recognizer for recognizer in recognizers if recognizer.name in bank.vectors)
+def see_person(crops: Tensor, landmarks5: Tensor, recognizers: Sequence[FaceRecognizer], latents: Tensor) -> Person:
+    """Look at faces through recognisers; see `Person`."""
     with torch.no_grad():
-        vectors = embed_all(known, crops, landmarks5)
-    return Person(crops, landmarks5, tuple(part.float().cpu() for part in vectors), known, latents.float().cpu())
+        vectors = embed_all(recognizers, crops, landmarks5)
+    return Person(crops, landmarks5, tuple(part.float().cpu() for part in vectors), tuple(recognizers), latents.float().cpu())
 
 
 def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, cells: Tensor | None = None) -> Tensor:
     """Order the donors of every face from the best fitting to the worst, (N, D) indices; look-alikes come last.
 
     The cost is the distance of the landmarks in the aligned crop (pose and proportions), that of the skin's
-    colour, the apparent sex and age, and how hair, neck and background fit where the new face ends.
+    colour, the apparent sex and age, and how hair, neck and background fit where the new face ends. Of the recognisers
+    those count of which the bank has vectors.
 
     Args:
         bank: Donors.
@@ -104,7 +98,8 @@ def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, cells:
         cells: (N, 1, h, w), 1 in the cells of the latent that are drawn; None leaves the fit of the rim out.
     """
     side = person.crops.shape[-1]
-    likeness = [vectors @ bank.vectors[r.name].T for vectors, r in zip(person.vectors, person.recognizers, strict=True)]
+    seen = zip(person.vectors, person.recognizers, strict=True)
+    likeness = [(vectors @ bank.vectors[item.name].T, item) for vectors, item in seen if item.name in bank.vectors]
     points = (person.landmarks5.float().cpu() + 0.5) / side
     pose = (points[:, None] - bank.landmarks5[None]).square().sum(-1).mean(-1).sqrt()
     skin = torch.cdist(skin_colour(person.crops.cpu(), person.landmarks5), bank.skin)
@@ -116,7 +111,7 @@ def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, cells:
     if cells is not None:
         misfit = torch.stack([rim_misfit(bank.latents, z, c) for z, c in zip(person.latents, cells.float().cpu(), strict=True)])
         cost = cost + RIM_COST * misfit / misfit.median(dim=1, keepdim=True).values.clamp(min=1e-6)
-    for table, recognizer in zip(likeness, person.recognizers, strict=True):
+    for table, recognizer in likeness:
         cost = cost + LIKENESS_COST * table / len(likeness)
         cost = torch.where(table > recognizer.thresholds[LOOK_ALIKE_FMR], torch.inf, cost)
     return cost.argsort(dim=1, stable=True)

@@ -76,6 +76,8 @@ class HideSettings(RegenerateSettings):
             raise InputError(
                 f"Expected a look weight >= 0 and a look target above 0, got {self.look_different} and {self.look_target}."
             )
+        if self.candidates < 1:
+            raise InputError(f"Expected at least one candidate, got {self.candidates}.")
         if not -1.0 < self.ceiling <= 1.0:
             raise InputError(f"Expected a ceiling above -1 and at most 1, got {self.ceiling}.")
         refinement(self)  # which checks its numbers

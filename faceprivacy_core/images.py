@@ -137,16 +137,10 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor,
             pixels that no crop covers (they would stay unprotected).
     """
     _check_same_pictures(images, crops.faces)
-    num_faces = len(crops)
-    if num_faces == 0 or results.shape[0] % num_faces:
-        raise InputError(
-            f"Expected a multiple of {num_faces} changed crops (one for each face and variant), got {results.shape[0]}."
-        )
-    if results.shape[-1] != results.shape[-2]:
-        raise InputError(f"Expected square crops, got {tuple(results.shape[-2:])}.")
+    check_results(results, crops)
     _check_mask_and_values(images, results, mask)
     shares = share_mask(crops, mask)
-    variants = [_paste_variant(images, variant, crops, shares, sharpen) for variant in results.split(num_faces)]
+    variants = [_paste_variant(images, variant, crops, shares, sharpen) for variant in results.split(len(crops))]
     return torch.cat(variants)
 
 
@@ -289,6 +283,17 @@ def _crop_position(crop: FaceCrop, rows: slice, columns: slice) -> tuple[Tensor,
 def _border(u: Tensor, v: Tensor) -> Tensor:
     """Return the distance to the nearest side of the crop, negative outside."""
     return torch.minimum(torch.minimum(u, 1.0 - u), torch.minimum(v, 1.0 - v))
+
+
+def check_results(results: Tensor, crops: FaceCrops) -> None:
+    """Make sure that there are changed crops for every face, and square ones; InputError otherwise."""
+    num_faces = len(crops)
+    if num_faces == 0 or results.shape[0] % num_faces:
+        raise InputError(
+            f"Expected a multiple of {num_faces} changed crops (one for each face and variant), got {results.shape[0]}."
+        )
+    if results.shape[-1] != results.shape[-2]:
+        raise InputError(f"Expected square crops, got {tuple(results.shape[-2:])}.")
 
 
 def check_mask(images: Tensor, mask: Tensor) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..faceprivacy_core.builtin.model import load_face_model
 from ..faceprivacy_core.faces.by_hand import add_painted_faces
 from ..faceprivacy_core.faces.detect import MIN_CONFIDENCE, load_detector
 from ..faceprivacy_core.faces.recognizers import DEFAULT_SURROGATES, load_ensemble
 from ..faceprivacy_core.faces.select import Order, Selection, Which, detect_faces, parse_numbers
+from ..faceprivacy_core.protect import DrawingTools
 from ..faceprivacy_core.protocols import FaceDetector, FaceRecognizer
 from ..faceprivacy_core.types import Faces, Picture
 from . import _convert, _host
@@ -108,3 +110,8 @@ def add_missed(
 def load_recognizers(names: tuple[str, ...]) -> tuple[FaceRecognizer, ...]:
     """Load recognisers from the host's folders onto its device."""
     return load_ensemble(names, _host.model_dirs(), _host.compute_device())
+
+
+def load_tools(detector: FaceDetector) -> DrawingTools:
+    """Load what drawing new faces needs onto the host's device."""
+    return DrawingTools(load_face_model().to(_host.compute_device()), load_recognizers(DEFAULT_SURROGATES), detector)

@@ -6,19 +6,16 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..faceprivacy_core.anonymize import AnonymizeSettings, Look
-from ..faceprivacy_core.builtin.model import load_face_model
 from ..faceprivacy_core.donors import DonorSettings
 from ..faceprivacy_core.faces.detect import load_detector
-from ..faceprivacy_core.faces.recognizers import DEFAULT_SURROGATES
 from ..faceprivacy_core.faces.select import Which
 from ..faceprivacy_core.masks import MaskSettings, Region
-from ..faceprivacy_core.protect import DrawingTools, Fallback, Method, ProtectResult, ProtectSettings, protect_faces
-from ..faceprivacy_core.protocols import FaceDetector
+from ..faceprivacy_core.protect import Fallback, Method, ProtectResult, ProtectSettings, protect_faces
 from ..faceprivacy_core.types import Faces
 from . import _convert, _host, _measuring
 from ._measuring import as_json
 from ._no_face import apply_policy
-from ._one_step import choose_faces, choosing_inputs, last_inputs, load_recognizers, outputs, policy_input
+from ._one_step import choose_faces, choosing_inputs, last_inputs, load_tools, outputs, policy_input
 
 
 class AnonymizeFaces(io.ComfyNode):
@@ -125,11 +122,6 @@ class AnonymizeFaces(io.ComfyNode):
         return io.NodeOutput(
             protected, _convert.core_to_mask(result.mask), faces, text, drawn, ui=ui.PreviewImage(protected)
         )  # fmt: skip
-
-
-def load_tools(detector: FaceDetector) -> DrawingTools:
-    """Load what drawing new faces needs onto the host's device."""
-    return DrawingTools(load_face_model().to(_host.compute_device()), load_recognizers(DEFAULT_SURROGATES), detector)
 
 
 def list_result(result: ProtectResult, faces: Faces) -> str:

@@ -10,24 +10,23 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..faceprivacy_core.anonymize import Look
-from ..faceprivacy_core.builtin.model import FaceModel, load_face_model
 from ..faceprivacy_core.cloak import CloakSettings, cloak_faces
 from ..faceprivacy_core.faces.detect import load_detector
-from ..faceprivacy_core.faces.recognizers import DEFAULT_SURROGATES
 from ..faceprivacy_core.faces.select import Which
 from ..faceprivacy_core.hide import HideSettings, hide_faces
 from ..faceprivacy_core.masks import MaskSettings, Region
 from ..faceprivacy_core.metrics.draw import Wish
 from ..faceprivacy_core.metrics.perceptual import load_perceptual
-from ..faceprivacy_core.protocols import FaceRecognizer, Progress
+from ..faceprivacy_core.protect import DrawingTools
+from ..faceprivacy_core.protocols import Progress
 from ..faceprivacy_core.regenerate import FACES_AT_A_TIME
 from ..faceprivacy_core.types import Faces
 from . import _convert, _host, _measuring
 from ._no_face import apply_policy
-from ._one_step import choose_faces, choosing_inputs, last_inputs, load_recognizers, outputs, policy_input
+from ._one_step import choose_faces, choosing_inputs, last_inputs, load_tools, outputs, policy_input
 
-Change = Callable[[Tensor, Faces, FaceModel, tuple[FaceRecognizer, ...], Progress], tuple[Tensor, Tensor]]
-"""Receives (B, 3, H, W) in [0, 1], faces, model, recognisers and progress, returns pictures and mask."""
+Change = Callable[[Tensor, Faces, DrawingTools, Progress], tuple[Tensor, Tensor]]
+"""Receives (B, 3, H, W) in [0, 1], faces, networks and progress, returns pictures and mask."""
 
 
 class CloakFaces(io.ComfyNode):
@@ -82,11 +81,11 @@ class CloakFaces(io.ComfyNode):
             mask=replace(default.mask, region=Region(region)), require_protection=not accept_unprotected,
         )  # fmt: skip
 
-        def change(
-            images: Tensor, faces: Faces, model: FaceModel, seen: tuple[FaceRecognizer, ...], progress: Progress
-        ) -> tuple[Tensor, Tensor]:
+        def change(images: Tensor, faces: Faces, tools: DrawingTools, progress: Progress) -> tuple[Tensor, Tensor]:
             perceptual = load_perceptual(_host.model_dirs())
-            result = cloak_faces(images, faces, model, seen, settings, perceptual=perceptual, progress=progress)
+            result = cloak_faces(
+                images, faces, tools.model, tools.recognizers, settings, perceptual=perceptual, progress=progress
+            )  # fmt: skip
             return result.images, result.mask
 
         return run_in_one(image, which, numbers, on_no_face, confidence, measure, reference, missed, change, Wish.UNKNOWN)
@@ -153,26 +152,17 @@ class ChangeLooks(io.ComfyNode):
         look_different: float, refine: int, look: str, steps: int, region: str, confidence: float, measure: bool,
         reference: io.Image.Type | None = None, missed: io.Mask.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
-        settings = HideSettings(
+        make = HideSettings if look == Look.DONOR else HideSettings.published
+        settings = make(
             steps=steps, noise=noise, strength=strength, seed=seed, micro_batch=FACES_AT_A_TIME, look_different=look_different,
-            refine=refine, look=Look(look), switch=(HideSettings() if look == Look.DONOR else HideSettings.published()).switch,
-            mask=MaskSettings(Region(region)),
+            refine=refine, mask=MaskSettings(Region(region)),
         )  # fmt: skip
-        detector = load_detector(_host.model_dirs(), min_confidence=confidence)
 
-        def change(
-            images: Tensor, faces: Faces, model: FaceModel, seen: tuple[FaceRecognizer, ...], progress: Progress
-        ) -> tuple[Tensor, Tensor]:
+        def change(images: Tensor, faces: Faces, tools: DrawingTools, progress: Progress) -> tuple[Tensor, Tensor]:
             result = hide_faces(
-                images,
-                faces,
-                model,
-                seen,
-                settings,
-                detector=detector,
-                perceptual=lambda: load_perceptual(_host.model_dirs()),
-                progress=progress,
-            )
+                images, faces, tools.model, tools.recognizers, settings, detector=tools.detector,
+                perceptual=lambda: load_perceptual(_host.model_dirs()), progress=progress,
+            )  # fmt: skip
             return result.images, result.mask
 
         return run_in_one(image, which, numbers, on_no_face, confidence, measure, reference, missed, change, Wish.KNOWN)
@@ -193,8 +183,7 @@ def run_in_one(
     with torch.inference_mode(False):
         images = images.clone()
         if len(faces):
-            model = load_face_model().to(_host.compute_device())
-            images, mask = change(images, faces, model, load_recognizers(DEFAULT_SURROGATES), _host.HostProgress(1))
+            images, mask = change(images, faces, load_tools(detector), _host.HostProgress(1))
         measured = _measuring.measure(originals.clone(), images, mask, faces, detector, wish=wish) if measure else None
     protected = _convert.core_to_image(images)
     text, drawn = measured or (_measuring.as_json([{"faces": len(faces.of_image(i))} for i in range(len(images))]), protected)

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from ..faceprivacy_core.auditions import audition
 from ..faceprivacy_core.builtin.model import FaceEncoder
-from ..faceprivacy_core.donors import DonorSettings, Person, choose_donors, donor_pictures, fill_in, rank_donors, see_person
+from ..faceprivacy_core.donors import DonorSettings, choose_donors, donor_pictures, fill_in, rank_donors, see_person
 from ..faceprivacy_core.embeddings.inversion import ModelIdentity, inversion_of_tokens
-from ..faceprivacy_core.faces.sight import embed_all
-from ..faceprivacy_core.images import crop_landmarks
+from ..faceprivacy_core.errors import NumericalError
+from ..faceprivacy_core.images import crop_landmarks, cut
 from ..faceprivacy_core.protocols import FaceRecognizer
 from ..faceprivacy_core.regenerate import in_parts
 from ..faceprivacy_core.rng import face_seeds
@@ -53,6 +53,12 @@ class DonorFace(io.ComfyNode):
                                  "them: that gives less away and looks less natural in the same clothes and hair."),
                 io.Boolean.Input("match_colour", default=True, advanced=True,
                                  tooltip="Give the donor the colours and the light of the person's face."),
+                io.Boolean.Input("insist", default=True, optional=True,
+                                 tooltip="Stop if recognisers would take every fitting donor, in the face's place, for the "
+                                 "person. Turn it off for hiding, where recognisers shall know the person."),
+                io.Mask.Input("face_mask", optional=True,
+                              tooltip="The mask of Face Mask, at the size of the pictures, so that donors are judged as they "
+                              "will be put back. Without it all of 'mask' counts."),
             ],
             outputs=[
                 InversionType.Output("inversion", tooltip="The donors' embeddings, for Embedding Schedule."),
@@ -65,14 +71,21 @@ class DonorFace(io.ComfyNode):
     def execute(
         cls, face_encoder: FaceEncoder, image: io.Image.Type, mask: io.Mask.Type, crops: FaceCrops,
         recognizers: Sequence[FaceRecognizer], seed: int, among: int, follow_traits: bool, match_colour: bool,
+        insist: bool = True, face_mask: io.Mask.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         faces = _convert.image_to_core(_inversion_inputs.checked_faces(image, crops))
         masks = _convert.mask_to_core(mask, len(faces))
+        taken = masks if face_mask is None else cut(_convert.mask_to_core(face_mask, crops.faces.num_images), crops)
         settings = DonorSettings(among, follow_traits, match_colour)
         with torch.inference_mode(False), torch.no_grad():
             latents = in_parts(face_encoder.autoencoder.encode, faces.clone() * 2.0 - 1.0)
-            person = see_person(face_encoder.donors, faces.clone(), crop_landmarks(crops), recognizers, latents)
-            chosen = choose_in_place(face_encoder, person, masks.clone(), seed, crops, settings, tuple(recognizers))
+            person = see_person(faces.clone(), crop_landmarks(crops), recognizers, latents)
+            cells = F.max_pool2d(masks.clone(), masks.shape[-1] // latents.shape[-1])
+            ranking = rank_donors(face_encoder.donors, person, settings, cells)
+            ranking, has_donor = audition(face_encoder, person, ranking, taken.clone(), settings)
+            if insist:
+                check_all_have_donors(has_donor)
+            chosen = choose_donors(ranking, face_seeds(seed, [crop.face.image_index for crop in crops.items]), settings)
             pictures = donor_pictures(face_encoder, chosen, person, settings)
             tokens = face_encoder.encode_tokens(pictures)
             inversion = inversion_of_tokens(tokens, face_encoder.empty_tokens(), ModelIdentity(face_encoder.model_name))
@@ -80,13 +93,11 @@ class DonorFace(io.ComfyNode):
         return io.NodeOutput(inversion, _convert.core_to_image(start), _convert.core_to_image(pictures))
 
 
-def choose_in_place(
-    model: FaceEncoder, person: Person, mask: torch.Tensor, seed: int, crops: FaceCrops, settings: DonorSettings,
-    recognizers: tuple[FaceRecognizer, ...],
-) -> torch.Tensor:  # fmt: skip
-    """Choose a donor for every face among those that fit best where it will stand, (N,) indices."""
-    cells = F.max_pool2d(mask, mask.shape[-1] // person.latents.shape[-1])
-    ranking = rank_donors(model.donors, person, settings, cells)
-    vectors = tuple(embed_all(recognizers, person.crops, person.landmarks5))
-    ranking, _ = audition(model, person, ranking, mask, settings, recognizers, vectors)
-    return choose_donors(ranking, face_seeds(seed, [crop.face.image_index for crop in crops.items]), settings)
+def check_all_have_donors(has_donor: torch.Tensor) -> None:
+    """Make sure that somebody passed for every face (N,); NumericalError otherwise."""
+    if not bool(has_donor.all()):
+        missing = ", ".join(str(int(number)) for number in (~has_donor).nonzero())
+        raise NumericalError(
+            f"Expected donors whom no recogniser takes for the person when they stand in the face's place, got none for face "
+            f"{missing}. Choose a larger region in Face Mask, or use Anonymize Faces, which does so by itself."
+        )

@@ -91,6 +91,7 @@ def _walk_directory(walk: _Walk, start: int, *, is_private: bool = False) -> int
     has_next = len(walk.data) >= end + 4
     walk.spans.append((start, end + 4 if has_next else end))
     for offsets, lengths in (STRIPS, TILES, THUMBNAIL):
+        # Not strict: a damaged file names more places than lengths; what is left over stays outside the spans and is a finding.
         pairs = zip(values.get(offsets, ()), values.get(lengths, ()), strict=False)
         walk.spans += [(offset, offset + length) for offset, length in pairs]
     for pointer in (EXIF, GPS, INTEROP):

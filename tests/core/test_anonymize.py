@@ -1,8 +1,11 @@
 """The whole anonymising path on the built-in model with a recogniser a person can compute."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from faceprivacy_core import anonymize
 from faceprivacy_core.adversarial.sight import see_faces
 from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces, tell_donors
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
@@ -227,6 +230,24 @@ def test_nothing_half_good_is_returned_when_every_candidate_is_known(model: Face
     assert model.denoiser.evaluations == before, "no donor passed, so nothing was drawn"
 
 
+def test_where_every_drawn_face_is_known_donors_are_tried_in_rounds_and_then_nothing_is_returned(
+    model: FaceModel, monkeypatch: pytest.MonkeyPatch
+):
+    real = anonymize.judge_in_place
+
+    def all_fail(*given: object) -> object:
+        results, verdict = real(*given)
+        return results, replace(verdict, passed=torch.zeros_like(verdict.passed))
+
+    monkeypatch.setattr(anonymize, "judge_in_place", all_fail)
+    before = model.denoiser.evaluations
+    with pytest.raises(NumericalError, match=r"face 0 in 3 rounds of 2"):
+        lend(model, inner_first=False)
+    assert model.denoiser.evaluations - before == 3 * 2
+    lend(model, inner_first=False, insist=False)  # which takes the best as it is
+    assert model.denoiser.evaluations - before == 4 * 2
+
+
 def test_the_inner_face_is_replaced_where_it_is_enough_and_more_only_if_not(model: FaceModel):
     class KnowsACheek(ProjectionRecognizer):
         """Takes for the person whoever has the same colour beside the inner face."""
@@ -253,7 +274,7 @@ def test_inside_the_mask_nothing_of_the_person_reaches_the_drawing(model: FaceMo
     mask = torch.zeros(1, 1, model.resolution, model.resolution)
     mask[..., 80:200, 80:176] = 1.0
     latents = model.autoencoder.encode(originals * 2.0 - 1.0).detach()
-    person = see_person(model.donors, originals, crop_landmarks(crops), (), latents)
+    person = see_person(originals, crop_landmarks(crops), (), latents)
     ranking = rank_donors(model.donors, person, settings.donors)
     changed = originals + mask * (torch.rand(originals.shape, generator=torch.Generator().manual_seed(0)) - originals)
     told = [tell_donors(model, person, ranking, mask, settings.donors)(inside, crops, [5]) for inside in (originals, changed)]

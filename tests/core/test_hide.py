@@ -92,7 +92,8 @@ def test_the_perceptual_network_is_loaded_only_when_it_counts(model: FaceModel):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"look_different": -1.0}, {"look_target": 0.0}, {"ceiling": 1.1}, {"ceiling": -1.0}, {"noise": 0.0}]
+    "settings",
+    [{"look_different": -1.0}, {"look_target": 0.0}, {"ceiling": 1.1}, {"ceiling": -1.0}, {"noise": 0.0}, {"candidates": 0}],
 )
 def test_impossible_settings_are_refused(settings: dict[str, float]):
     with pytest.raises(InputError, match="Expected"):
