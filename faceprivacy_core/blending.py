@@ -20,6 +20,8 @@ MAX_SEAM = 0.2
 """A difference above this is hair against skin or skin against background, which nothing shall carry into the face."""
 SKIN_SPREAD = 0.22
 """Largest difference from the mean colour of the cheeks at which a pixel counts as skin, and no beard or hair."""
+SKIN_TINT = 0.07
+"""As much without what is alike in all colours: leaves may be as bright as skin."""
 KNOWN = 0.02
 """Weight at which a value counts half and what surrounds it the other half."""
 
@@ -102,7 +104,9 @@ def _repeat(values: Tensor, pictures: Tensor) -> Tensor:
 def _is_skin(images: Tensor) -> Tensor:
     cheeks = skin_ellipse(images.shape[-1]).to(images)
     skin = (images * cheeks).sum((2, 3), keepdim=True) / cheeks.sum()
-    return (images - skin).abs().amax(1, keepdim=True) < SKIN_SPREAD
+    difference = images - skin
+    tint = difference - difference.mean(1, keepdim=True)
+    return (difference.abs().amax(1, keepdim=True) < SKIN_SPREAD) & (tint.abs().amax(1, keepdim=True) < SKIN_TINT)
 
 
 def seam_misfit(pictures: Tensor, references: Tensor, mask: Tensor) -> Tensor:

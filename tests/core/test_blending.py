@@ -53,6 +53,13 @@ def test_hair_against_skin_is_not_carried_into_the_face():
     assert torch.equal(match_seam(other, reference, mask), other.clamp(0.0, 1.0))
 
 
+def test_leaves_as_bright_as_skin_are_not_carried_into_the_face():
+    mask = soft_mask()
+    face = grain(8, 0.5) + torch.tensor([0.08, 0.0, -0.08]).view(1, 3, 1, 1)
+    around = torch.where(mask > 0.5, face, grain(9, 0.5) + torch.tensor([-0.08, 0.08, -0.08]).view(1, 3, 1, 1))
+    torch.testing.assert_close(match_seam(face, around, mask), face, rtol=0, atol=1e-6)
+
+
 def test_every_picture_of_a_batch_is_matched_by_itself():
     pictures, references, mask = grain(5), grain(7, 0.5), soft_mask()
     lit, joined = match_light(pictures, references, EVERYWHERE), match_seam(pictures, references, mask)
