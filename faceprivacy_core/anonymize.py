@@ -9,24 +9,25 @@ Deviations: donors; choosing among candidates. `Look.PERSON` is the published wa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from .auditions import audition, judge_in_place
+from .auditions import Audition, audition, judge_in_place
+from .builtin.donors import rim_of
 from .builtin.model import FaceModel
 from .candidates import best_of
-from .donors import DonorSettings, Person, choose_donors, donor_pictures, fill_in, rank_donors, see_person
+from .donors import DonorSettings, Person, choose_donors, donor_pictures, fill_in, rank_donors, see_person, take_person
 from .embeddings.inversion import ModelIdentity, inversion_of_tokens
 from .embeddings.schedule import recover_schedule
 from .errors import InputError, NumericalError
 from .guidance.build import CombinedEnergy, EnergyWeights, build_energy
 from .images import crop_faces, crop_landmarks, cut, paste_faces, take_crops
 from .masks import MaskSettings, Region, draw_masks
+from .outlines import fit_masks
 from .protocols import FaceDetector, FaceRecognizer, Progress
 from .regenerate import (
     MakeEnergy,
@@ -43,6 +44,8 @@ from .types import FaceCrops, Faces
 
 ROUNDS = 3
 """How often new candidates are drawn where none passed."""
+LARGER_COST = 1.0
+"""Cost of the next larger mask: what can stay of the photograph stays, if a donor fits about as well."""
 
 
 class Look(str, Enum):
@@ -50,6 +53,20 @@ class Look(str, Enum):
 
     DONOR = "a generated person's"
     PERSON = "the person's own, pushed away"
+
+
+DrawMasks = Callable[[Tensor, Faces], Tensor]
+"""Draws masks (B, 1, H, W) of the faces of pictures (B, 3, H, W)."""
+
+
+def draws(mask: MaskSettings) -> DrawMasks:
+    """Draw masks from landmarks alone."""
+    return lambda images, faces: draw_masks(faces, mask)[:, None]
+
+
+def fits(mask: MaskSettings) -> DrawMasks:
+    """Draw masks that leave hair and beard out; see `outlines`."""
+    return lambda images, faces: fit_masks(images, faces, mask)
 
 
 @dataclass(frozen=True)
@@ -61,7 +78,8 @@ class AnonymizeSettings(RegenerateSettings):
         donors: How a donor is chosen.
         candidates: Faces drawn for each result, of which the best is kept.
         inner_first: With donors, replace the inner face alone where that is enough, so that hair and outline stay; the region
-            of `mask` is then the most that is replaced.
+            of `mask` is then the most that is replaced. Of the inner face what hair, beard or a hat covers is tried to be kept
+            first; see `outlines`.
         insist: Accept only faces that no recogniser takes for the person; without it the best is taken as it is.
         floor: Similarity to the original below which nothing more is pushed.
         diversity: Weight of the push between variants.
@@ -91,10 +109,12 @@ class AnonymizeSettings(RegenerateSettings):
         if self.candidates < 1:
             raise InputError(f"Expected at least one candidate, got {self.candidates}.")
 
-    def masks_to_try(self) -> tuple[MaskSettings, ...]:
-        """Return the masks in the order in which they are tried, the smallest first."""
+    def masks_to_try(self) -> tuple[DrawMasks, ...]:
+        """Return how masks are drawn, the smallest first."""
         inner = replace(self.mask, region=Region.INNER_FACE)
-        return (inner, self.mask) if self.inner_first and self.mask != inner else (self.mask,)
+        if not self.inner_first:
+            return (draws(self.mask),)
+        return (fits(inner), *(draws(mask) for mask in dict.fromkeys((inner, self.mask))))
 
 
 def anonymize_faces(
@@ -150,28 +170,62 @@ def anonymize_where_possible(
     if settings.look is Look.PERSON:
         return regenerate_faces(images, faces, model, settings, _push_away(recognizers, settings), progress=progress), ()
     originals, crops = crop_faces(images, faces, model.resolution)
+    draw = settings.masks_to_try()
+    masks = [cut(draw_one(images, faces), crops) for draw_one in draw]
+    person = _see(originals, crops, model, recognizers)
+    heard = _audition(model, person, masks, settings)
     drawn: dict[int, list[Tensor]] = {}
-    masks = torch.zeros(faces.num_images, 1, faces.height, faces.width)
+    taken: dict[int, int] = {}
     energies: tuple[float, ...] = ()
-    for mask in settings.masks_to_try():
-        left = [index for index in range(len(crops)) if index not in drawn]
-        if not left:
-            break
-        some = take_crops(crops, left)
-        whole = draw_masks(some.faces, mask)[:, None]
-        results, energies = draw_with_donors(
-            originals[left], cut(whole, some), some, model, recognizers, settings, detector=detector, progress=progress
-        )
-        passed = {index: [one for one in results[place :: len(left)] if one is not None] for place, index in enumerate(left)}
-        passed = {index: all_of_it for index, all_of_it in passed.items() if len(all_of_it) == settings.variants}
-        drawn |= passed
-        masks = torch.maximum(masks, draw_masks(take_crops(crops, list(passed)).faces, mask)[:, None])
+    for choice in _masks_by_cost(heard, settings).T.tolist():
+        for number in sorted(set(choice)):
+            left = [index for index, chosen in enumerate(choice) if chosen == number and index not in drawn]
+            if settings.insist:
+                left = [index for index in left if heard[number].passed[index]]
+            if not left:
+                continue
+            results, energies = draw_with_donors(
+                take_person(person, left), heard[number].order[left], masks[number][left], take_crops(crops, left), model,
+                settings, detector=detector, progress=progress,
+            )  # fmt: skip
+            for place, index in enumerate(left):
+                found = [one for one in results[place :: len(left)] if one is not None]
+                if len(found) == settings.variants:
+                    drawn[index], taken[index] = found, number
     missed = tuple(index for index in range(len(crops)) if index not in drawn)
     if not drawn:
         return None, missed
     kept = take_crops(crops, sorted(drawn))
+    whole = torch.zeros(faces.num_images, 1, faces.height, faces.width)
+    for number in sorted(set(taken.values())):
+        some = take_crops(crops, sorted(index for index in taken if taken[index] == number))
+        whole = torch.maximum(whole, draw[number](images, some.faces))
     faces_by_variant = torch.stack([drawn[index][variant] for variant in range(settings.variants) for index in sorted(drawn)])
-    return RegenerateResult(paste_faces(images, faces_by_variant, kept, masks, sharpen=True), masks, kept, energies), missed
+    return RegenerateResult(paste_faces(images, faces_by_variant, kept, whole, sharpen=True), whole, kept, energies), missed
+
+
+def _see(originals: Tensor, crops: FaceCrops, model: FaceModel, recognizers: Sequence[FaceRecognizer]) -> Person:
+    if not recognizers:
+        raise InputError("Expected at least one recogniser, to choose a donor and judge what is drawn, got none.")
+    with torch.no_grad():
+        device = next(model.autoencoder.parameters()).device
+        latents = in_parts(model.autoencoder.encode, originals.to(device) * 2.0 - 1.0)
+    return see_person(originals, crop_landmarks(crops), recognizers, latents)
+
+
+def _audition(model: FaceModel, person: Person, masks: Sequence[Tensor], settings: AnonymizeSettings) -> list[Audition]:
+    size = person.latents.shape[-1]
+    rim = torch.stack([rim_of(mask, size) for mask in masks]).amax(0)
+    ranking = rank_donors(model.donors, person, settings.donors, rim)
+    return audition(model, person, ranking, masks, settings.donors)
+
+
+def _masks_by_cost(heard: Sequence[Audition], settings: AnonymizeSettings) -> Tensor:
+    """Return the masks of every face in the order in which they are tried, (N, M), those in which a donor fits best first."""
+    cost = torch.stack([one.cost + LARGER_COST * number for number, one in enumerate(heard)], dim=1)
+    if settings.insist:
+        cost = torch.where(torch.stack([one.passed for one in heard], dim=1), cost, torch.inf)
+    return cost.argsort(dim=1, stable=True)
 
 
 def _push_away(recognizers: Sequence[FaceRecognizer], settings: AnonymizeSettings) -> MakeEnergy:
@@ -184,11 +238,11 @@ def _push_away(recognizers: Sequence[FaceRecognizer], settings: AnonymizeSetting
 
 
 def draw_with_donors(
-    originals: Tensor,
+    person: Person,
+    ranking: Tensor,
     mask: Tensor,
     crops: FaceCrops,
     model: FaceModel,
-    recognizers: Sequence[FaceRecognizer],
     settings: AnonymizeSettings,
     *,
     detector: FaceDetector | None = None,
@@ -197,41 +251,32 @@ def draw_with_donors(
     """Draw aligned crops anew with the look of donors; of several candidates the best is kept.
 
     Args:
-        originals: (N, 3, S, S) crops in [0, 1].
+        person: N faces.
+        ranking: (N, K) donors, the best first.
         mask: (N, 1, S, S) in [0, 1], how much of a drawn crop will be taken; what is judged is what will be seen.
         crops: Placement of the crops.
-        model, recognizers, settings, detector, progress: See `anonymize_faces`.
+        model, settings, detector, progress: See `anonymize_faces`.
 
     Returns:
         V * N crops (3, S, S) in [0, 1], None where no candidate passed, and the mean energy at every guided step.
     """
-    if not recognizers:
-        raise InputError("Expected at least one recogniser, to choose a donor and judge what is drawn, got none.")
-    with torch.no_grad():
-        device = next(model.autoencoder.parameters()).device
-        latents = in_parts(model.autoencoder.encode, originals.to(device) * 2.0 - 1.0)
-    person = see_person(originals, crop_landmarks(crops), recognizers, latents)
     drawn = replace(settings, variants=settings.candidates * settings.variants)
     changeable = regeneration_mask(mask)
-    cells = F.max_pool2d(changeable.float().cpu(), mask.shape[-1] // latents.shape[-1])
-    ranking = rank_donors(model.donors, person, settings.donors, cells)
-    ranking, has_donor = audition(model, person, ranking, mask, settings.donors)
-    make_energy = _push_away(recognizers, settings)
-    kept: list[Tensor | None] = [None] * (settings.variants * len(originals))
+    make_energy = _push_away(person.recognizers, settings)
+    kept: list[Tensor | None] = [None] * (settings.variants * len(crops))
     energies: tuple[float, ...] = ()
-    rounds = 1 if not settings.insist else ROUNDS if bool(has_donor.any()) else 0
-    for attempt in range(rounds):
+    for attempt in range(ROUNDS if settings.insist else 1):
         tell = tell_donors(model, person, ranking.roll(-attempt * settings.donors.among, dims=1), changeable, settings.donors)
         results, energies = regenerate_crops(
-            originals, changeable, crops, model, drawn, make_energy, tell=tell, progress=progress
+            person.crops, changeable, crops, model, drawn, make_energy, tell=tell, progress=progress
         )  # fmt: skip
         results, verdict = judge_in_place(results, person, mask, detector)
         passed = verdict.passed if settings.insist else torch.isfinite(verdict.cost)
-        best = best_of(torch.where(passed, verdict.cost, torch.inf), len(originals), settings.variants)
+        best = best_of(torch.where(passed, verdict.cost, torch.inf), len(crops), settings.variants)
         for place, index in enumerate(best.tolist()):
             if kept[place] is None and passed[index]:
                 kept[place] = results[index]
-        if all(kept[place] is not None for place in range(len(kept)) if has_donor[place % len(originals)]):
+        if all(one is not None for one in kept):
             break
     return kept, energies
 

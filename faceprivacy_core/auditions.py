@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,15 +11,22 @@ from torch import Tensor
 from .blending import match_seam, seam_misfit
 from .builtin.model import FaceEncoder
 from .candidates import Verdict, judge
-from .donors import DonorSettings, Person, donor_pictures, fill_in, light_up
+from .donors import DonorSettings, Person, donor_pictures, fill_in, light_up, take_person
+from .outlines import outline_misfit
 from .protocols import FaceDetector
 
-SHORT_LIST = 12
+SHORT_LIST = 20
 """Donors that are tried for every face."""
+FINALISTS = 6
+"""Of them as many are shown to the recognisers at a time, those that fit best first, until one passes."""
+PEOPLE_AT_ONCE = 4
+"""Faces for which donors are tried together: the pictures of a short list take 16 MB a face."""
 FIT_PART = 0.5
 """Weight of the order in which the donors stood, from 0 for the first to this for the last on the short list."""
 SEAM_UNIT = 0.01
 """Mean difference along the seam that costs as much as `candidates.DRIFT_UNIT`."""
+OUTLINE_UNIT = 0.03
+"""Part of the rim of the mask that is hair or beard in one of both faces that costs as much as `candidates.DRIFT_UNIT`."""
 LIGHT_UNIT = 0.03
 """Mean change by which a donor has to be lit anew that costs as much as `candidates.DRIFT_UNIT`."""
 
@@ -40,35 +48,88 @@ def judge_in_place(
     fitted = match_seam(drawn, person.crops, mask)
     seen = fill_in(person.crops, mask, fitted)
     verdict = judge(seen, person.landmarks5, person.vectors, person.recognizers, detector)
-    return fitted, replace(verdict, cost=verdict.cost + seam_misfit(fitted, person.crops, mask).cpu() / SEAM_UNIT)
+    return fitted, replace(verdict, cost=verdict.cost + visible_misfit(fitted, person, mask))
+
+
+def visible_misfit(fitted: Tensor, person: Person, mask: Tensor) -> Tensor:
+    """Say how much one sees of where a face ends: seams, hair and beard cut off, (V * N,). Arguments as above."""
+    seams = seam_misfit(fitted, person.crops, mask).cpu()
+    return seams / SEAM_UNIT + outline_misfit(fitted, person.crops, person.landmarks5, mask) / OUTLINE_UNIT
+
+
+@dataclass(frozen=True, eq=False)
+class Audition:
+    """What is said of K donors in the places of N people, for one mask.
+
+    Attributes:
+        order: (N, K) donors whom no recogniser takes for the person, the best first and then over again. Where there are
+            none, those that fit best.
+        passed: (N,) bool, whether there are any.
+        cost: (N,) of the best of them; where there are none, of the best at all.
+    """
+
+    order: Tensor
+    passed: Tensor
+    cost: Tensor
 
 
 def audition(
-    model: FaceEncoder, person: Person, ranking: Tensor, mask: Tensor, settings: DonorSettings
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Order the best ranked donors by how they look in the person's place, as they are.
+    model: FaceEncoder, person: Person, ranking: Tensor, masks: Sequence[Tensor], settings: DonorSettings
+) -> list[Audition]:  # fmt: skip
+    """Order the best ranked donors by how they look in the person's place, as they are, for each of several masks.
 
     Args:
         model: Whose bank is chosen from.
         person: N faces that need donors.
         ranking: (N, D) of `donors.rank_donors`.
-        mask: (N, 1, S, S) in [0, 1], how much of a face will be taken.
+        masks: Of (N, 1, S, S) in [0, 1], how much of a face will be taken.
         settings: How a donor is chosen.
-
-    Returns:
-        (N, K) indices of those whom no recogniser takes for the person, the best first and then over again; and (N,) whether
-        there are any. Where there are none, the row is the short list.
     """
-    listed = ranking[:, :SHORT_LIST]
-    costs, passed = [], []
-    for chosen in listed.T:
-        pictures = donor_pictures(model, chosen, person, replace(settings, match_colour=False))
-        lit = light_up(pictures, person, settings)
-        _, verdict = judge_in_place(lit, person, mask, None)
-        costs.append(verdict.cost + (lit - pictures).abs().mean((1, 2, 3)).cpu() / LIGHT_UNIT)
-        passed.append(verdict.passed)
-    cost, fits = torch.stack(costs, dim=1), torch.stack(passed, dim=1)
-    cost = torch.where(fits, cost + FIT_PART * torch.linspace(0, 1, cost.shape[1]), torch.inf)
+    groups = [group.tolist() for group in torch.arange(len(person.crops)).split(PEOPLE_AT_ONCE)]
+    heard = [
+        _hear(model, take_person(person, group), ranking[group, :SHORT_LIST], [mask[group] for mask in masks], settings)
+        for group in groups
+    ]
+    return [_join(of_mask) for of_mask in zip(*heard, strict=True)]
+
+
+def _hear(
+    model: FaceEncoder, person: Person, listed: Tensor, masks: Sequence[Tensor], settings: DonorSettings
+) -> list[Audition]:  # fmt: skip
+    """Look at all who are listed; ask the recognisers about those that fit best."""
+    plain = [donor_pictures(model, chosen, person, replace(settings, match_colour=False)) for chosen in listed.T]
+    lit = [light_up(pictures, person, settings) for pictures in plain]
+    order = torch.linspace(0, FIT_PART, len(lit))
+    change = torch.stack([(new - old).abs().mean((1, 2, 3)).cpu() for new, old in zip(lit, plain, strict=True)], dim=1)
+    liked = order + change / LIGHT_UNIT
+    people = torch.arange(len(listed))
+    heard = []
+    for mask in masks:
+        shown = [visible_misfit(match_seam(pictures, person.crops, mask), person, mask) for pictures in lit]
+        by_look = (torch.stack(shown, dim=1) + liked).argsort(dim=1, stable=True)
+        costs, passed = [], []
+        for finalists in by_look.split(FINALISTS, dim=1):
+            pictures = torch.cat([torch.stack(lit)[places, people] for places in finalists.T])
+            _, verdict = judge_in_place(pictures, person, mask, None)
+            costs.append(verdict.cost.view(-1, len(listed)).T + liked.gather(1, finalists))
+            passed.append(verdict.passed.view(-1, len(listed)).T)
+            if bool(torch.cat(passed, dim=1).any(1).all()):
+                break
+        asked = by_look[:, : sum(part.shape[1] for part in passed)]
+        heard.append(_sum_up(listed.gather(1, asked), torch.cat(costs, dim=1), torch.cat(passed, dim=1)))
+    return heard
+
+
+def _join(parts: Sequence[Audition]) -> Audition:
+    """Put what was said of groups of people together; a shorter order goes round."""
+    length = max(part.order.shape[1] for part in parts)
+    orders = [part.order[:, torch.arange(length) % part.order.shape[1]] for part in parts]
+    return Audition(torch.cat(orders), torch.cat([part.passed for part in parts]), torch.cat([part.cost for part in parts]))
+
+
+def _sum_up(listed: Tensor, cost: Tensor, fits: Tensor) -> Audition:
     counts = fits.sum(1)
+    best = torch.where(counts > 0, torch.where(fits, cost, torch.inf).amin(1), cost.amin(1))
     turns = torch.arange(cost.shape[1]) % torch.where(counts > 0, counts, cost.shape[1])[:, None]
-    return listed.gather(1, cost.argsort(dim=1, stable=True).gather(1, turns)), counts > 0
+    places = torch.where(fits, cost, torch.inf).argsort(dim=1, stable=True)
+    return Audition(listed.gather(1, places.gather(1, turns)), counts > 0, best)

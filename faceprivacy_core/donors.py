@@ -84,7 +84,16 @@ def see_person(crops: Tensor, landmarks5: Tensor, recognizers: Sequence[FaceReco
     return Person(crops, landmarks5, tuple(part.float().cpu() for part in vectors), tuple(recognizers), latents.float().cpu())
 
 
-def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, cells: Tensor | None = None) -> Tensor:
+def take_person(person: Person, numbers: Sequence[int]) -> Person:
+    """Return what is known of some of the faces, in the order of their numbers."""
+    picked = torch.tensor(list(numbers), dtype=torch.long)
+    vectors = tuple(part[picked] for part in person.vectors)
+    return Person(
+        person.crops[picked], person.landmarks5[picked], vectors, person.recognizers, person.latents[picked]
+    )  # fmt: skip
+
+
+def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, rim: Tensor | None = None) -> Tensor:
     """Order the donors of every face from the best fitting to the worst, (N, D) indices; look-alikes come last.
 
     The cost is the distance of the landmarks in the aligned crop (pose and proportions), that of the skin's
@@ -95,7 +104,7 @@ def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, cells:
         bank: Donors.
         person: Faces that need one.
         settings: How one is chosen.
-        cells: (N, 1, h, w), 1 in the cells of the latent that are drawn; None leaves the fit of the rim out.
+        rim: (N, 1, h, w) in [0, 1], where a new face ends; see `builtin.donors.rim_of`. None leaves the fit there out.
     """
     side = person.crops.shape[-1]
     seen = zip(person.vectors, person.recognizers, strict=True)
@@ -108,8 +117,8 @@ def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, cells:
         for trait, weight, doubt in ((bank.women, SEX_COST, 0.0), (bank.older, AGE_COST, OLDER_DOUBT)):
             believed = read_trait(bank, trait, person.latents) - doubt
             cost = cost + weight * (believed[:, None] - trait.float()[None]).abs()
-    if cells is not None:
-        misfit = torch.stack([rim_misfit(bank.latents, z, c) for z, c in zip(person.latents, cells.float().cpu(), strict=True)])
+    if rim is not None:
+        misfit = torch.stack([rim_misfit(bank.latents, z, r) for z, r in zip(person.latents, rim.float().cpu(), strict=True)])
         cost = cost + RIM_COST * misfit / misfit.median(dim=1, keepdim=True).values.clamp(min=1e-6)
     for table, recognizer in likeness:
         cost = cost + LIKENESS_COST * table / len(likeness)

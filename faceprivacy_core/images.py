@@ -250,6 +250,29 @@ def share_mask(crops: FaceCrops, mask: Tensor) -> list[Share]:
     return [share for share in shares if share is not None]
 
 
+def lay_masks(masks: Tensor, crops: FaceCrops, limit: Tensor) -> Tensor:
+    """Lay masks of crops into the pictures, never above a limit.
+
+    Args:
+        masks: (N, 1, S, S) in [0, 1].
+        crops: Placement of the N crops.
+        limit: (B, 1, H, W) in [0, 1].
+
+    Returns:
+        (B, 1, H, W); where masks overlap the larger one counts.
+    """
+    laid = torch.zeros_like(limit)
+    for mask, crop in zip(masks, crops.items, strict=True):
+        index = crop.face.image_index
+        rows, columns = _window(crop, *limit.shape[-2:])
+        to_mask = invert_affine(crop.crop_to_image)
+        to_mask[:, 2] += to_mask[:, 0] * columns.start + to_mask[:, 1] * rows.start
+        window = laid[index, :, rows, columns]
+        layer = warp(mask[None].to(limit), to_mask, tuple(window.shape[-2:]), padding="zeros")[0]
+        window.copy_(torch.minimum(torch.maximum(window, layer), limit[index, :, rows, columns]))
+    return laid
+
+
 def _is_grey(image: Tensor) -> bool:
     return torch.equal(image[0], image[1]) and torch.equal(image[1], image[2])
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from comfy_api.latest import io
-from torch.nn import functional as F
 
 from ..faceprivacy_core.auditions import audition
+from ..faceprivacy_core.builtin.donors import rim_of
 from ..faceprivacy_core.builtin.model import FaceEncoder
 from ..faceprivacy_core.donors import DonorSettings, choose_donors, donor_pictures, fill_in, rank_donors, see_person
 from ..faceprivacy_core.embeddings.inversion import ModelIdentity, inversion_of_tokens
@@ -80,12 +80,11 @@ class DonorFace(io.ComfyNode):
         with torch.inference_mode(False), torch.no_grad():
             latents = in_parts(face_encoder.autoencoder.encode, faces.clone() * 2.0 - 1.0)
             person = see_person(faces.clone(), crop_landmarks(crops), recognizers, latents)
-            cells = F.max_pool2d(masks.clone(), masks.shape[-1] // latents.shape[-1])
-            ranking = rank_donors(face_encoder.donors, person, settings, cells)
-            ranking, has_donor = audition(face_encoder, person, ranking, taken.clone(), settings)
+            ranking = rank_donors(face_encoder.donors, person, settings, rim_of(taken.clone(), latents.shape[-1]))
+            (heard,) = audition(face_encoder, person, ranking, [taken.clone()], settings)
             if insist:
-                check_all_have_donors(has_donor)
-            chosen = choose_donors(ranking, face_seeds(seed, [crop.face.image_index for crop in crops.items]), settings)
+                check_all_have_donors(heard.passed)
+            chosen = choose_donors(heard.order, face_seeds(seed, [crop.face.image_index for crop in crops.items]), settings)
             pictures = donor_pictures(face_encoder, chosen, person, settings)
             tokens = face_encoder.encode_tokens(pictures)
             inversion = inversion_of_tokens(tokens, face_encoder.empty_tokens(), ModelIdentity(face_encoder.model_name))

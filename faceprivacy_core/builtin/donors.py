@@ -39,19 +39,24 @@ class DonorBank:
         return len(self.latents)
 
 
-def rim_misfit(donors: Tensor, around: Tensor, cells: Tensor) -> Tensor:
-    """Say how badly donors fit around a face: squared distance of the latents in the cells that border on it.
+def rim_misfit(donors: Tensor, around: Tensor, rim: Tensor) -> Tensor:
+    """Say how badly donors fit where a new face ends: squared distance of the latents there.
 
     Args:
         donors: (D, C, h, w).
-        around: (C, h, w) latent of the picture, or of its surroundings alone.
-        cells: (1, h, w), 1 where the face is drawn.
+        around: (C, h, w) latent of the picture.
+        rim: (1, h, w) in [0, 1], how much of a cell is rim; see `rim_of`.
 
     Returns:
         (D,), the smaller, the better.
     """
-    rim = F.max_pool2d(cells[None], 3, stride=1, padding=1)[0] - cells
-    return ((donors - around) * rim).square().sum((1, 2, 3))
+    return ((donors - around).square() * rim).sum((1, 2, 3))
+
+
+def rim_of(mask: Tensor, size: int) -> Tensor:
+    """Return where masks (N, 1, S, S) end, on a grid of `size` cells: 1 in cells of which half is inside, 0 in whole ones."""
+    inside = F.adaptive_avg_pool2d(mask, size)
+    return 4.0 * inside * (1.0 - inside)
 
 
 def build_donors(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> DonorBank:

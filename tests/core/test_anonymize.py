@@ -262,7 +262,7 @@ def test_the_inner_face_is_replaced_where_it_is_enough_and_more_only_if_not(mode
 
     inner, wide = (float(draw_masks(faces_in(1), MaskSettings(region)).sum()) for region in (Region.INNER_FACE, Region.FACE))
     assert inner < 0.9 * wide
-    assert area(STRANGERS[0]) == pytest.approx(inner)
+    assert 0.3 * inner < area(STRANGERS[0]) <= inner
     assert area(STRANGERS[0], inner_first=False) == pytest.approx(wide)
     assert area(KnowsACheek("k", 0)) == pytest.approx(wide)
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from faceprivacy_core.align import FFHQ_TEMPLATE
-from faceprivacy_core.builtin.donors import DonorBank, build_donors
+from faceprivacy_core.builtin.donors import DonorBank, build_donors, rim_of
 from faceprivacy_core.candidates import MARGIN, MAX_DRIFT, best_of, find_again, judge
 from faceprivacy_core.donors import DonorSettings, Person, choose_donors, rank_donors, read_trait, see_person, skin_colour
 from faceprivacy_core.errors import InputError, ModelFileError
@@ -80,12 +80,16 @@ def test_a_donor_that_fits_where_the_new_face_ends_comes_first_and_what_is_insid
     bank, settings = random_bank(width=256), DonorSettings(follow_traits=False)
     alike = replace(bank, landmarks5=bank.landmarks5[:1].expand(6, 5, 2), skin=bank.skin[:1].expand(6, 3))
     size = bank.latents.shape[-1]
-    cells = torch.zeros(1, 1, size, size)
-    cells[..., 1:-1, 1:-1] = 1.0
+    mask = torch.zeros(1, 1, 4 * size, 4 * size)
+    mask[..., 2:-2, 2:-2] = 1.0
+    rim = rim_of(mask, size)
+    assert float(rim[..., 1:-1, 1:-1].sum()) == 0.0
+    assert float(rim.sum()) > 0.0
+    inside = torch.zeros(1, 1, size, size)
+    inside[..., 1:-1, 1:-1] = 1.0
     for index in range(6):
-        latents = bank.latents[index : index + 1] + 5.0 * cells
-        person = replace(person_like(alike, 0), latents=latents)
-        assert int(rank_donors(alike, person, settings, cells)[0, 0]) == index
+        person = replace(person_like(alike, 0), latents=bank.latents[index : index + 1] + 5.0 * inside)
+        assert int(rank_donors(alike, person, settings, rim)[0, 0]) == index
 
 
 def test_results_of_one_face_get_different_donors_and_a_seed_repeats():
