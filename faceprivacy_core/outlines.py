@@ -26,8 +26,8 @@ MIN_SHADE, MAX_SHADE = 0.45, 1.9
 """Brightness of skin over that of the patches: shadows and highlights count, dark hair does not."""
 DARK = 0.05
 """Brightness below which a colour says little."""
-EYES_CENTRE, EYES_RADII = (0.5, 0.45), (0.245, 0.12)
-"""Ellipse of an aligned crop that is always part of the face: eyes, brows and the upper nose."""
+EYES_CENTRE, EYES_RADII = (0.5, 0.45), (0.235, 0.115)
+"""Rounded rectangle of an aligned crop that is always part of the face: eyes, brows to their ends, the upper nose."""
 MOUTH_CENTRE, MOUTH_RADII = (0.5, 0.735), (0.13, 0.06)
 MIN_CHEEKS = 0.85
 """Part of the cheeks that has to be skin for the outline to be believed; half a face in shadow is still a face."""
@@ -80,7 +80,7 @@ def find_covered(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
     """Return where hair, beard and the like reach into a mask, (N, 1, GRID, GRID) bool. Arguments as for `fit_to_skin`."""
     skin = F.adaptive_avg_pool2d(find_skin(crops, landmarks5), GRID) > 0.5
     region = F.adaptive_avg_pool2d(mask, GRID) > 0.0
-    eyes, mouth = _ellipse(EYES_CENTRE, EYES_RADII), _ellipse(MOUTH_CENTRE, MOUTH_RADII)
+    eyes, mouth = _oval(EYES_CENTRE, EYES_RADII, power=4), _oval(MOUTH_CENTRE, MOUTH_RADII, power=2)
     covered = reach_in(~skin & ~eyes, ~region) & region & ~eyes
     has_mouth = _share(~covered, mouth) >= 0.5  # a mouth is the person's or the new face's, never half of each
     return torch.where(has_mouth, covered & ~mouth, covered | mouth)
@@ -142,10 +142,10 @@ def reach_in(passable: Tensor, start: Tensor) -> Tensor:
         reached = further
 
 
-def _ellipse(centre: tuple[float, float], radii: tuple[float, float]) -> Tensor:
+def _oval(centre: tuple[float, float], radii: tuple[float, float], power: int) -> Tensor:
     axis = (torch.arange(GRID) + 0.5) / GRID
     x, y = (axis[None, :] - centre[0]) / radii[0], (axis[:, None] - centre[1]) / radii[1]
-    return (x.square() + y.square() <= 1.0)[None, None]
+    return (x**power + y**power <= 1.0)[None, None]
 
 
 def _share(values: Tensor, where: Tensor) -> Tensor:
