@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterable, Sequence
@@ -58,40 +59,33 @@ def write_together(files: Sequence[NewFile], *, replace: bool) -> None:
     """
     if not replace:
         check_free([file.path for file in files])
-    parts: list[tuple[NewFile, Path]] = []
+    hidden: list[Path] = []
+    steps: list[tuple[Path, Path, Path | None, bool]] = []
     current = files[0].path if files else Path()
     try:
         for file in files:
             current = file.path
-            part = _part_beside(file.path)
-            parts.append((file, part))
-            _write_part(part, file)
-        done: list[tuple[Path, Path | None]] = []
-        try:
-            for file, part in parts:
-                current = file.path
-                former = _second_name(file.path) if len(files) > 1 else None
-                is_new = not os.path.lexists(file.path)
-                try:
-                    _give_name(part, file.path, replace=replace)
-                except BaseException:
-                    _remove(former)
-                    raise
-                if is_new or former is not None:
-                    done.append((file.path, former))
-        except BaseException:
-            for path, former in reversed(done):
-                _take_back(path, former)
-            raise
-        for _, former in done:
-            _remove(former)
-        for folder in {file.path.parent for file in files}:
-            _sync_folder(folder)
+            hidden.append(_part_beside(file.path))
+            _write_part(hidden[-1], file)
+        for file, part in zip(files, tuple(hidden), strict=True):
+            current, is_new, former = file.path, not os.path.lexists(file.path), None
+            if len(files) > 1 and not is_new:
+                former = _part_beside(file.path)
+                hidden.append(former)
+                _keep(file.path, former)
+            steps.append((part, file.path, former, is_new))  # before the name is given: an interrupt may come in between
+            _give_name(part, file.path, replace=replace)
+        steps.clear()
     except OSError as error:
         raise _cannot_write(current, error) from None
     finally:
-        for _, part in parts:
+        for part, path, former, is_new in reversed(steps):
+            if _has_name(part, path):
+                _take_back(path, former, is_new=is_new)
+        for part in hidden:
             _remove(part)
+    for folder in {file.path.parent for file in files}:
+        _sync_folder(folder)
 
 
 def check_free(paths: Iterable[Path]) -> None:
@@ -164,28 +158,37 @@ def _give_name(part: Path, path: Path, *, replace: bool) -> None:
             os.replace(part, path)
 
 
-def _second_name(path: Path) -> Path | None:
-    """Give what stands under a name another one, so that it can come back; None when nothing does, or it cannot."""
-    former = _part_beside(path)
+def _keep(path: Path, former: Path) -> None:
+    """Give what stands under a name another one, from which it can come back; a copy where file systems know no second name."""
     try:
         os.link(path, former, follow_symlinks=False)
     except (OSError, NotImplementedError):
-        return None
-    return former
+        if path.is_symlink():
+            os.symlink(os.readlink(path), former)
+        elif path.is_file():
+            _write_part(former, NewFile(former, path.read_bytes(), private=True))
+            shutil.copymode(path, former)
 
 
-def _take_back(path: Path, former: Path | None) -> None:
+def _has_name(part: Path, path: Path) -> bool:
+    """Tell whether a part got its name: then it has no other any more, or both are one file."""
+    try:
+        return os.path.samestat(os.lstat(part), os.lstat(path))
+    except OSError:
+        return not os.path.lexists(part)
+
+
+def _take_back(path: Path, former: Path | None, *, is_new: bool) -> None:
     with suppress(OSError):
-        if former is None:
+        if is_new:
             os.unlink(path)
-        else:
+        elif former is not None and os.path.lexists(former):
             os.replace(former, path)
 
 
-def _remove(part: Path | None) -> None:
-    if part is not None:
-        with suppress(OSError):
-            os.unlink(part)
+def _remove(part: Path) -> None:
+    with suppress(OSError):
+        os.unlink(part)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,8 +13,9 @@ from comfy_api.latest import io, ui
 from ..faceprivacy_core.builtin.model import build_token_head, read_face_model_file
 from ..faceprivacy_core.embeddings.inversion import FaceInversion
 from ..faceprivacy_core.errors import InputError
+from ..faceprivacy_core.files import write_together
 from ..faceprivacy_core.inversions.checks import check_channels, check_levels, check_model
-from ..faceprivacy_core.inversions.files import SUFFIX, read_inversion_file, write_inversion_file
+from ..faceprivacy_core.inversions.files import SUFFIX, inversion_file, read_inversion_file
 from ..faceprivacy_core.inversions.stored import MakeConditions, StoredInversion, conditions_of_tokens
 from ..faceprivacy_core.keyed.keys import PrivacyKey
 from ..faceprivacy_core.masks import MaskSettings, Region, draw_masks
@@ -22,6 +23,7 @@ from . import _convert, _host
 from ._host_fingerprints import is_builtin, model_identity
 from ._host_text import TextTokens
 from ._host_tokens import stage_conditions
+from ._outputs import output_place
 from ._types import CropsType, InversionType, KeyType
 from .keyed import problem_of
 
@@ -33,7 +35,7 @@ OUTPUT = " [output]"
 class SaveInversion(io.ComfyNode):
     """Write an inversion to a file, sealed with a key.
 
-    Core: `faceprivacy_core.inversions.files.write_inversion_file`.
+    Core: `faceprivacy_core.inversions.files.inversion_file`.
     """
 
     @classmethod
@@ -65,13 +67,12 @@ class SaveInversion(io.ComfyNode):
     def execute(
         cls, inversion: FaceInversion, filename_prefix: str, unprotected: bool, key: PrivacyKey | None = None
     ) -> io.NodeOutput:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
-        )
-        file = f"{name.replace('%batch_num%', '0')}_{counter:05}_{SUFFIX}"
-        write_inversion_file(Path(folder) / file, inversion, key, unprotected=unprotected)
+        place = output_place(filename_prefix)
+        file = place.free_stem(0, [SUFFIX]) + SUFFIX
+        written = inversion_file(place.folder / file, inversion, key, unprotected=unprotected)
+        write_together([written], replace=False)
         how = "UNPROTECTED: whoever has this file has the faces" if key is None else f"sealed with {key!r}"
-        return io.NodeOutput(ui=ui.PreviewText(f"{Path(subfolder, file).as_posix()}: {how}"))
+        return io.NodeOutput(ui=ui.PreviewText(f"{Path(place.subfolder, file).as_posix()}: {how}"))
 
 
 class LoadInversion(io.ComfyNode):

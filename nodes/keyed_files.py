@@ -13,9 +13,11 @@ from comfy.cli_args import args
 from comfy_api.latest import io, ui
 
 from ..faceprivacy_core.errors import InputError
+from ..faceprivacy_core.files import NewFile, write_together
 from ..faceprivacy_core.keyed import files
 from ..faceprivacy_core.keyed.picture import KeyedPicture
 from . import _host
+from ._outputs import output_place
 from ._types import KeyedType
 from .keyed import CATEGORY, problem_of, to_image
 
@@ -23,7 +25,7 @@ from .keyed import CATEGORY, problem_of, to_image
 class SaveKeyedImage(io.ComfyNode):
     """Write keyed pictures as PNG with their sealed faces inside.
 
-    Core: `faceprivacy_core.keyed.files.write_png`.
+    Core: `faceprivacy_core.keyed.files.keyed_png`.
     """
 
     @classmethod
@@ -62,17 +64,15 @@ class SaveKeyedImage(io.ComfyNode):
         text = workflow_text(cls.hidden) if include_workflow and not args.disable_metadata else None
         containers = [picture.container() if picture.faces else None for picture in keyed]
         height, width = keyed[0].pixels.shape[:2]
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory(), width, height
-        )
+        place = output_place(filename_prefix, width, height)
         saved = []
         for index, (picture, container) in enumerate(zip(keyed, containers, strict=True)):
-            file = f"{name.replace('%batch_num%', str(index))}_{counter + index:05}_.png"
-            path = Path(folder) / file
-            files.write_png(path, picture.pixels, container, text=text)
+            path = place.folder / (place.free_stem(index, [".png", files.SIDECAR_SUFFIX]) + ".png")
+            written = [NewFile(path, files.keyed_png(picture.pixels, container, text=text))]
             if sidecar and container is not None:
-                files.write_sidecar(files.sidecar_path(path), container)
-            saved.append(ui.SavedResult(file, subfolder, io.FolderType.output))
+                written.insert(0, files.sidecar_file(files.sidecar_path(path), container))
+            write_together(written, replace=False)
+            saved.append(ui.SavedResult(path.name, place.subfolder, io.FolderType.output))
         return io.NodeOutput(ui=ui.SavedImages(saved))
 
 

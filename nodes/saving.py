@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import folder_paths
 from comfy_api.latest import io, ui
 
 from ..faceprivacy_core.clean_files import FileKind, encode_clean
 from ..faceprivacy_core.files import write_file
 from . import _convert
+from ._outputs import output_place
 
 
 class SaveCleanImage(io.ComfyNode):
@@ -57,12 +55,11 @@ class SaveCleanImage(io.ComfyNode):
     ) -> io.NodeOutput:
         pictures = [_convert.image_to_uint8(one) for one in _convert.image_to_core(image)]
         height, width = pictures[0].shape[:2]
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory(), width, height
-        )
+        place = output_place(filename_prefix, width, height)
         kind, saved = FileKind(format), []
         for index, picture in enumerate(pictures):
-            file = f"{name.replace('%batch_num%', str(index))}_{counter + index:05}_{kind.suffix}"
-            write_file(Path(folder, file), encode_clean(picture, kind, quality=quality, is_tagged=colour_profile))
-            saved.append(ui.SavedResult(file, subfolder, io.FolderType.output))
+            file = place.free_stem(index, [kind.suffix]) + kind.suffix
+            content = encode_clean(picture, kind, quality=quality, is_tagged=colour_profile)
+            write_file(place.folder / file, content, replace=False)
+            saved.append(ui.SavedResult(file, place.subfolder, io.FolderType.output))
         return io.NodeOutput(ui=ui.SavedImages(saved))

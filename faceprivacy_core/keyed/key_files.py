@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from ..errors import InputError, KeyNotFoundError
+from ..files import NewFile, sweep, write_together
 from .key_names import VARIABLE_PREFIX
 from .key_text import MAX_KEY_FILE_BYTES, KeyText, parse_key_text
 
@@ -78,22 +77,10 @@ def write_key_text(path: Path, make_text: Callable[[], KeyText]) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"Expected to make the folder {path.parent}, got: {error.strerror}. Choose another.") from None
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o600)
-    except FileExistsError:
-        raise InputError(f"Expected a new name, {path} is there already. It was not touched.") from None
-    except OSError as error:
-        raise InputError(f"Expected to write a key to {path.parent}, got: {error.strerror}. Choose another.") from None
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(make_text().lines().encode("ascii"))
-            stream.flush()
-            os.fsync(descriptor)
-    except BaseException as error:
-        path.unlink(missing_ok=True)  # half a key is worse than none
-        if isinstance(error, OSError):
-            raise InputError(f"Expected to write a key to {path.parent}, got: {error.strerror}. Choose another.") from None
-        raise
+    sweep(path.parent)
+    if os.path.lexists(path):
+        raise InputError(f"Expected a new name, {path} is there already. It was not touched.")
+    write_together([NewFile(path, make_text().lines().encode("ascii"), private=True)], replace=False)
 
 
 def replace_key_text(path: Path, text: KeyText) -> None:
@@ -102,11 +89,4 @@ def replace_key_text(path: Path, text: KeyText) -> None:
     Raises:
         InputError: The folder cannot be written.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    write_key_text(part, lambda: text)
-    try:
-        os.replace(part, path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        raise InputError(f"Expected to write {path}, got: {error.strerror}. It was not touched.") from None
+    write_together([NewFile(path, text.lines().encode("ascii"), private=True)], replace=True)
