@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
-import numpy as np
 from comfy.cli_args import args
 from comfy_api.latest import io, ui
 
@@ -68,7 +67,7 @@ class SaveKeyedImage(io.ComfyNode):
         saved = []
         for index, (picture, container) in enumerate(zip(keyed, containers, strict=True)):
             path = place.folder / (place.free_stem(index, [".png", files.SIDECAR_SUFFIX]) + ".png")
-            written = [NewFile(path, files.keyed_png(picture.pixels, container, text=text))]
+            written = [NewFile(path, files.keyed_png(picture.stored, container, text=text))]
             if sidecar and container is not None:
                 written.insert(0, files.sidecar_file(files.sidecar_path(path), container))
             write_together(written, replace=False)
@@ -127,7 +126,7 @@ class LoadKeyedImage(io.ComfyNode):
     def execute(cls, image: str, sidecar: str) -> io.NodeOutput:
         path, beside = _keyed_files(image, sidecar)
         pixels, container = files.read_keyed(path, beside)
-        picture = KeyedPicture.from_container(np.ascontiguousarray(pixels[..., :3]), container)
+        picture = KeyedPicture.from_container(pixels, container)
         return io.NodeOutput((picture,), to_image([picture.pixels]))
 
 

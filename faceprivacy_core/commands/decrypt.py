@@ -74,7 +74,7 @@ def _decrypt_file(
     if not args.force:
         check_free([result])
     stored = read_keyed_file(path)
-    picture = KeyedPicture.from_container(np.ascontiguousarray(stored.pixels[..., :3]), stored.container)
+    picture = KeyedPicture.from_container(stored.pixels, stored.container)
     needs_model = any(header.mode is not RecoveryMode.EXACT for header in picture.headers)
     opened = decrypt_faces(picture, key, load_model() if needs_model else None, which=args.face)
     alpha = stored.pixels[..., 3:]

@@ -102,8 +102,6 @@ def _load(device: str) -> tuple[Any, Any, Any]:
 def _encrypt_file(
     path: Path, target: Path, args: argparse.Namespace, tools: Any, key: Any, settings: Any, selection: Any, small: Any
 ) -> str:
-    import numpy as np
-
     from ..faces.select import detect_faces
     from ..files import NewFile, check_free, write_together
     from ..keyed.encrypt import encrypt_faces
@@ -123,7 +121,7 @@ def _encrypt_file(
             "Expected a picture without sealed faces, this one carries some, which would be lost: they belong to its pixels as "
             "they are. Decrypt it first and encrypt all faces at once."
         )
-    pixels, alpha = opened.pixels, opened.alpha
+    pixels = opened.pixels
     faces = detect_faces([pixels], detector, selection)
     if not faces.items:
         raise NoFaceError("Expected at least one face, found none. If there is one, it may be too small or turned away.")
@@ -133,10 +131,9 @@ def _encrypt_file(
         raise InputError("Expected a face that is large enough to come back, got none. Use another command for this picture.")
     faces = large
     mask = draw_masks(faces, MaskSettings(Region(args.region), grow=GROW))[:, None]
-    encrypted = encrypt_faces(KeyedPicture(pixels), faces, mask, key, model, settings, check=check)
+    encrypted = encrypt_faces(KeyedPicture(pixels, alpha=opened.alpha), faces, mask, key, model, settings, check=check)
     container = encrypted.picture.container()
-    shown = encrypted.picture.pixels if alpha is None else np.dstack([encrypted.picture.pixels, alpha])
-    files = [NewFile(result, keyed_png(shown, container, look=opened.look))]
+    files = [NewFile(result, keyed_png(encrypted.picture.stored, container, look=opened.look))]
     if args.sidecar or sidecar.exists():  # with --force: one that stays behind would not belong to the new picture
         files.insert(0, sidecar_file(sidecar, container))
     write_together(files, replace=args.force)

@@ -36,15 +36,13 @@ def run(args: argparse.Namespace) -> int:
         InputError: No such face, or the name is taken.
         WrongKeyError: The key does not open this face.
     """
-    import numpy as np
-
     from ..keyed.decrypt import face_key_of
     from ..keyed.files import read_keyed
     from ..keyed.keys import save_face_key
     from ..keyed.picture import KeyedPicture
 
     stored, container = read_keyed(args.picture)
-    picture = KeyedPicture.from_container(np.ascontiguousarray(stored[..., :3]), container)
+    picture = KeyedPicture.from_container(stored, container)
     if not 0 <= args.face < len(picture.faces):
         raise InputError(f"Expected a face from 0 to {len(picture.faces) - 1}, got {args.face}.")
     face_key = face_key_of(picture, args.face, chosen_key(args, confirm=False))

@@ -1,6 +1,6 @@
 """The bytes that travel with a keyed picture: one record for each face.
 
-    "FPRV2" 0 | u16 count | count times: u32 length, header, u32 length, blob
+    "FPRV3" 0 | u16 count | count times: u32 length, header, u32 length, blob
 
 Numbers are big-endian. The digit is the version, and every header says the same one. Every length is
 checked against its cap and against the bytes that are there before anything is cut out.
@@ -16,10 +16,10 @@ from ..errors import FormatError, InputError
 from .header import MAX_HEADER_BYTES, FaceHeader
 from .sealing import MAX_BLOB_BYTES
 
-MAGICS = {1: b"FPRV1\0", 2: b"FPRV2\0"}
+MAGICS = {1: b"FPRV1\0", 2: b"FPRV2\0", 3: b"FPRV3\0"}
 """First bytes, by version."""
 MAX_FACES = 256
-MAX_SALTS = {1: 8, 2: 1}
+MAX_SALTS = {1: 8, 2: 1, 3: 1}
 """Passphrase hashes that a picture may ask for, by version; each takes half a second at the default cost."""
 MAX_CONTAINER_BYTES = 2**30
 """A PNG chunk ends below 2^31 bytes, and a reader holds the container in memory."""

@@ -38,18 +38,21 @@ class DecryptResult:
         opened: Numbers of the faces that were opened, from 0.
         unbound: Those of them whose payload is bound to no pixels.
         unsigned: Those of them that do not vouch for the set of faces: of version 1, or with a decoy.
+        free_alpha: Those of them that are bound to the picture's pixels and not to its transparency: of versions 1 and 2.
     """
 
     pixels: Picture
     opened: tuple[int, ...]
     unbound: tuple[int, ...]
     unsigned: tuple[int, ...]
+    free_alpha: tuple[int, ...] = ()
 
     def describe(self, count: int) -> str:
         """Say how many of a picture's faces were opened, and what a change of the picture may have done to them unnoticed."""
         text = f"opened {len(self.opened)} of {count} faces: {', '.join(map(str, self.opened))}"
         doubts = (
             (self.unbound, "not bound to the picture's pixels, so that a change of them goes unnoticed"),
+            (self.free_alpha, "not bound to the picture's transparency, so that a change of it goes unnoticed"),
             (self.unsigned, "not signed together, so that faces may have been dropped, added or replaced unnoticed"),
         )
         return text + "".join(f" ({doubt}: {', '.join(map(str, numbers))})" for numbers, doubt in doubts if numbers)
@@ -104,7 +107,9 @@ def decrypt_faces(
         pixels = paste(pixels, lay_crop(crop, region_of(face.header), claim), claim, soft=False)
     unbound = tuple(number for number, face in faces.items() if face.header.bind is Bind.NONE)
     unsigned = tuple(number for number, face in faces.items() if not face.is_signed)
-    return DecryptResult(pixels, tuple(faces), unbound, unsigned)
+    is_free = picture.alpha is not None and not picture.binds_alpha
+    free_alpha = tuple(number for number in faces if number not in unbound) if is_free else ()
+    return DecryptResult(pixels, tuple(faces), unbound, unsigned, free_alpha)
 
 
 def face_key_of(picture: KeyedPicture, number: int, key: PrivacyKey) -> FaceKey:

@@ -140,7 +140,7 @@ def encrypt_faces(
             f"Expected a usable cover for face {layout.first + waiting[0]}, got none in {max(attempts)} attempts ({reason}). "
             "Widen the mask, use more steps, or connect a cover made by another method."
         )
-    done = KeyedPicture(published, (*picture.faces, *(unsealed[index] for index in range(len(faces)))))
+    done = KeyedPicture(published, (*picture.faces, *(unsealed[index] for index in range(len(faces)))), picture.alpha)
     return EncryptResult(done, check_recovery(layout, done, key, model, attempts, verify=settings.verify))
 
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from ..errors import FormatError, InputError
 from .derivation import NONCE_BYTES, PUBLIC_KEY_BYTES, KdfParameters, hex_to_bytes
 
-VERSION = 2
-"""Written. Version 1, which is still read, had no signer."""
+VERSION = 3
+"""Written. Still read: version 1, which had no signer, and version 2, whose faces are not bound to transparency."""
 MAX_HEADER_BYTES = 2**20
 MAX_CELLS_PER_SIDE = 512
 MAX_COORDINATE = 2.0**24
@@ -62,7 +62,7 @@ class FaceHeader:
     """Public parameters of one keyed face.
 
     Attributes:
-        version: Of the format, 1 or 2.
+        version: Of the format, 1 to 3.
         mode: How the original comes back.
         cover: Where the visible face comes from.
         nonce: 16 random bytes, fresh for every face.
@@ -162,7 +162,7 @@ class FaceHeader:
 
 
 _ALL_FIELDS = frozenset(FaceHeader.__dataclass_fields__)
-_FIELDS = {1: _ALL_FIELDS - {"signer"}, 2: _ALL_FIELDS}
+_FIELDS = {1: _ALL_FIELDS - {"signer"}, 2: _ALL_FIELDS, 3: _ALL_FIELDS}
 """Names that are stored, by version."""
 
 

@@ -18,6 +18,9 @@ from .regions import DEFAULT_CELL, Claim, Region, claim_pixels, claimed_pixels
 from .sealing import seal, seal_unmarked
 from .signing import add_signature, set_digest
 
+OPAQUE = 255
+"""Alpha of a pixel through which nothing shows."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnsealedFace:
@@ -46,14 +49,22 @@ class KeyedPicture:
     Attributes:
         pixels: (H, W, 3) uint8, what everybody sees.
         faces: Its keyed faces in order: sealed ones from a file, unsealed ones of this process.
+        alpha: (H, W) uint8, how opaque the pixels are; None where all are, and also when 255 was given everywhere.
     """
 
     pixels: Picture = field(repr=False)
     faces: tuple[KeyedFaceRecord | UnsealedFace, ...] = ()
+    alpha: Picture | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
             raise InputError(f"Expected a picture (H, W, 3) of uint8, got {self.pixels.shape} {self.pixels.dtype}.")
+        if self.alpha is not None and (self.alpha.dtype != np.uint8 or self.alpha.shape != self.pixels.shape[:2]):
+            raise InputError(
+                f"Expected alpha of shape {self.pixels.shape[:2]} uint8, got {self.alpha.shape} {self.alpha.dtype}."
+            )
+        if self.alpha is not None and self.alpha.size and self.alpha.min() == OPAQUE:
+            object.__setattr__(self, "alpha", None)
         for header in self.headers:
             if (header.height, header.width) != self.pixels.shape[:2]:
                 raise PictureSizeError((header.width, header.height), self.pixels.shape[1::-1])
@@ -62,11 +73,21 @@ class KeyedPicture:
     def from_container(cls, pixels: Picture, container: bytes) -> KeyedPicture:
         """Put a published picture and its container together.
 
+        Args:
+            pixels: (H, W, 3 or 4) uint8, RGB or RGBA.
+            container: What travelled with it.
+
         Raises:
             FormatError: The container is damaged.
             PictureSizeError: It belongs to a picture of another size.
         """
-        return cls(pixels, unpack(container))
+        alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2:] == (4,) else None
+        return cls(np.ascontiguousarray(pixels[..., :3]), unpack(container), alpha)
+
+    @property
+    def stored(self) -> Picture:
+        """The pixels as they are stored, (H, W, 3), or (H, W, 4) where some are not opaque."""
+        return self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
 
     @property
     def headers(self) -> tuple[FaceHeader, ...]:
@@ -117,8 +138,16 @@ class KeyedPicture:
         if bind is Bind.SURROUNDINGS:
             pixels = pixels.copy()
             pixels[claimed_pixels(self.claims, *pixels.shape[:2])] = 0
-        size = struct.pack(">II", *pixels.shape[:2])
-        return hashlib.sha256(bind.value.encode() + size + np.ascontiguousarray(pixels).tobytes()).digest()
+        hashed = hashlib.sha256(bind.value.encode() + struct.pack(">II", *pixels.shape[:2]))
+        hashed.update(np.ascontiguousarray(pixels))
+        if self.alpha is not None and self.binds_alpha:
+            hashed.update(np.ascontiguousarray(self.alpha))
+        return hashed.digest()
+
+    @property
+    def binds_alpha(self) -> bool:
+        """Whether its faces are bound to transparency, too; those of versions 1 and 2 are not."""
+        return all(header.version > 2 for header in self.headers)
 
 
 def region_of(header: FaceHeader) -> Region:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from faceprivacy_core.commands import main
+from faceprivacy_core.keyed.files import read_keyed, write_png
 
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
 PASSPHRASE = "hunter2-SECRET-correct-horse"
@@ -61,6 +62,19 @@ def test_the_key_brings_every_byte_back(encrypted: Path, source: Path, tmp_path:
     assert np.array_equal(pixels(encrypted)[..., 3], pixels(source)[..., 3])
     assert main(["decrypt", str(encrypted), "--out", str(tmp_path), "--key", "alice"]) == 0
     assert np.array_equal(pixels(tmp_path / "two.png"), pixels(source))
+
+
+def test_changed_transparency_brings_nothing_back(
+    encrypted: Path, keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shown, container = read_keyed(encrypted)
+    shown[5, 5, 3] ^= 1
+    write_png(tmp_path / "two.png", shown, container)
+    assert main(["decrypt", str(tmp_path / "two.png"), "--out", str(tmp_path / "back"), "--key", "alice"]) == 1
+    release = ["release", str(tmp_path / "two.png"), "--face", "0", "--key", "alice", "--as", "given", "--in", str(tmp_path)]
+    assert main(release) == 1
+    assert capsys.readouterr().err.count("changed") >= 2
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["back", "two.png"]
 
 
 def test_the_sidecar_does_the_same_for_a_stripped_picture(encrypted: Path, source: Path, tmp_path: Path):

@@ -65,10 +65,9 @@ def test_a_failure_at_any_step_leaves_all_or_nothing(save: Save, fail: Callable[
     whole = {name: len(content) for name, content in contents(output).items()}
     for at in range(1, 50):
         shutil.rmtree(output, ignore_errors=True)
-        with failing_disk(at, fail, watched=output) as disk:
-            # The last step brings the folder to the disk; a failure of it changes nothing.
-            with contextlib.suppress(OSError, ValueError, KeyboardInterrupt):
-                save()
+        # The last step brings the folder to the disk; a failure of it changes nothing.
+        with failing_disk(at, fail, watched=output) as disk, contextlib.suppress(OSError, ValueError, KeyboardInterrupt):
+            save()
         assert disk.foreign == []
         left = {name: len(content) for name, content in contents(output).items()}
         if not disk.has_failed:

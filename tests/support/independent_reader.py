@@ -31,7 +31,7 @@ def chunk_of(png: bytes) -> bytes:
 
 def faces_of(container: bytes) -> list[tuple[bytes, bytes]]:
     """Return header and blob of every face."""
-    assert container[:6] == b"FPRV2\0"
+    assert container[:6] == b"FPRV3\0"
     (count,), place, parts = struct.unpack_from(">H", container, 6), 8, []
     for _ in range(2 * count):
         (length,) = struct.unpack_from(">I", container, place)
@@ -78,8 +78,9 @@ def _shares(f: float) -> tuple[float, float, float]:
     return 0.5 * (0.5 - f) * (0.5 - f), 0.75 - f * f, 0.5 * (0.5 + f) * (0.5 + f)
 
 
-def open_exact(png: bytes, pixels: NDArray[np.uint8], key: bytes | str) -> NDArray[np.uint8]:
-    """Bring all faces of a PNG back; every check that fails is an error."""
+def open_exact(png: bytes, stored: NDArray[np.uint8], key: bytes | str) -> NDArray[np.uint8]:
+    """Bring all faces of a PNG with these pixels, RGB or RGBA, back; every check that fails is an error."""
+    pixels, alpha = np.ascontiguousarray(stored[..., :3]), stored[..., 3].tobytes() if stored.shape[2] == 4 else b""
     faces, result = faces_of(chunk_of(png)), pixels.copy()
     joined = b"".join(struct.pack(">I", len(header)) + header for header, _ in faces)
     digest = hashlib.sha256(b"faceprivacy/v2/set" + struct.pack(">H", len(faces)) + joined).digest()
@@ -94,8 +95,8 @@ def open_exact(png: bytes, pixels: NDArray[np.uint8], key: bytes | str) -> NDArr
         assert inner[:32] == hmac.digest(hkdf(face_key, b"", b"faceprivacy/v1/commit"), b"commit" + header, "sha256")
         message = b"faceprivacy/v2/seal" + digest + hashlib.sha256(header).digest() + hashlib.sha256(inner).digest()
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(fields["signer"])).verify(signature, message)
-        size = struct.pack(">II", *pixels.shape[:2])
-        aad = digest + hashlib.sha256(fields["bind"].encode() + size + pixels.tobytes()).digest()
+        size, opacity = struct.pack(">II", *pixels.shape[:2]), alpha if alpha.count(255) < len(alpha) else b""
+        aad = digest + hashlib.sha256(fields["bind"].encode() + size + pixels.tobytes() + opacity).digest()
         associated = struct.pack(">QQ", len(header), len(aad)) + header + aad
         cipher = ChaCha20Poly1305(hkdf(face_key, b"", b"faceprivacy/v1/enc"))
         payload = cipher.decrypt(inner[32:44], inner[44:], associated)

@@ -37,6 +37,12 @@ def original() -> NDArray[np.uint8]:
     return np.stack(waves, axis=-1).astype(np.uint8)
 
 
+def alpha() -> NDArray[np.uint8]:
+    """Return how opaque the picture of the vector `alpha` is."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    return (255 - (x + y) % 90).astype(np.uint8)
+
+
 def model() -> MixtureKeyedModel:
     """Return the model of all vectors."""
     return MixtureKeyedModel(variance=0.05, temperature=1000.0)
@@ -59,12 +65,13 @@ def write_vectors(folder: Path) -> None:
         mask = draw_masks(placed, MaskSettings())[:, None]
         picture = encrypt_faces(onto or KeyedPicture(original()), placed, mask, key, model(), settings).picture
         if name:
-            write_png(folder / f"{name}.png", picture.pixels, picture.container())
+            write_png(folder / f"{name}.png", picture.stored, picture.container())
         return picture
 
     keyed("exact", LEFT, RIGHT, mode=RecoveryMode.EXACT)
     keyed("two_keys", RIGHT, key=OTHER, onto=keyed("", LEFT, mode=RecoveryMode.EXACT), mode=RecoveryMode.EXACT)
     keyed("passphrase", LEFT, key=passphrase(), mode=RecoveryMode.EXACT)
+    keyed("alpha", LEFT, onto=KeyedPicture(original(), alpha=alpha()), mode=RecoveryMode.EXACT)
     keyed("latent", LEFT, mode=RecoveryMode.LATENT)
     keyed("image", LEFT, mode=RecoveryMode.IMAGE)
     keyed("decoy", LEFT, mode=RecoveryMode.IMAGE, decoy=True)

@@ -27,7 +27,7 @@ from faceprivacy_core.keyed.picture import KeyedPicture
 from faceprivacy_core.keyed.sealing import seal, unseal
 
 KEY = PrivacyKey.from_bytes(bytes(range(32)))
-MAGIC = MAGICS[2]
+MAGIC = MAGICS[3]
 AAD = b"picture"
 SIGNER = bytes(range(32))
 FACES = (b"first face" * 20, b"second face" * 10, b"")
@@ -77,7 +77,7 @@ def test_the_layout_is_the_documented_one():
     header = face_header()
     data = pack([KeyedFaceRecord(header, b"blob")])
     text = header.to_bytes()
-    assert data == b"FPRV2\0" + b"\0\1" + struct.pack(">I", len(text)) + text + b"\0\0\0\4blob"
+    assert data == b"FPRV3\0" + b"\0\1" + struct.pack(">I", len(text)) + text + b"\0\0\0\4blob"
 
 
 def test_sealed_faces_open_after_the_journey():
@@ -130,7 +130,7 @@ def test_lengths_that_lie_are_refused():
         framed(0, b"", 0, b""), framed(length, text, 4, b"blob", count=0), framed(length, text, 4, b"blob", count=2),
         framed(length, text, 4, b"blob", count=257), framed(length, text, 4, b"blob", count=65535),
         framed(2**20 + 1, bytes(2**20 + 1), 0, b""), framed(length, text, 4, b"blob") + b"\0", MAGIC, MAGIC + b"\0", b"",
-        b"FPRV1\0" + framed(length, text, 4, b"blob")[6:], b"FPRV3\0" + framed(length, text, 4, b"blob")[6:],
+        b"FPRV1\0" + framed(length, text, 4, b"blob")[6:], b"FPRV2\0" + framed(length, text, 4, b"blob")[6:],
         framed(length, text, 4, b"blob")[1:],
     ):  # fmt: skip
         with pytest.raises(FormatError):

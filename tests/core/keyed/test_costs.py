@@ -103,7 +103,7 @@ def count_hashes(monkeypatch: pytest.MonkeyPatch) -> list[KdfParameters]:
     return calls
 
 
-@pytest.mark.parametrize(("version", "salts"), [(1, 8), (2, 1)])
+@pytest.mark.parametrize(("version", "salts"), [(1, 8), (2, 1), (3, 1)])
 def test_a_picture_asks_for_few_hashes_of_one_cost(version: int, salts: int, monkeypatch: pytest.MonkeyPatch):
     calls = count_hashes(monkeypatch)
     most = [salted(number % salts, version) for number in range(20)]

@@ -49,7 +49,7 @@ def same(first: FaceHeader, second: FaceHeader) -> bool:
 
 headers = st.builds(
     lambda signer, **values: FaceHeader(**values, signer=b"" if values["decoy"] or values["version"] == 1 else signer),
-    version=st.sampled_from([1, 2]),
+    version=st.sampled_from([1, 2, 3]),
     signer=st.binary(min_size=32, max_size=32),
     mode=st.sampled_from([RecoveryMode.IMAGE, RecoveryMode.SIGNFLIP]),
     cover=st.sampled_from(Cover),
@@ -105,7 +105,7 @@ def test_a_largest_header_stays_far_below_the_cap():
 
 
 OUT_OF_RANGE: list[dict[str, Any]] = [
-    {"version": 0}, {"version": 3}, {"version": True}, {"signer": bytes(32)}, {"signer": "00" * 32}, {"signer": None},
+    {"version": 0}, {"version": 4}, {"version": True}, {"signer": bytes(32)}, {"signer": "00" * 32}, {"signer": None},
     {"nonce": bytes(15)}, {"nonce": bytes(17)}, {"nonce": "0" * 16},
     {"width": 0}, {"width": 2**16 + 1}, {"height": -1}, {"height": 1.0}, {"width": True}, {"width": np.int64(5)},
     {"crop_size": 56}, {"crop_size": 4104}, {"crop_size": 100}, {"crop_to_image": (1.0,) * 5},
@@ -136,7 +136,7 @@ def test_only_modes_without_a_payload_to_check_have_a_decoy(mode: RecoveryMode):
 
 GOOD_CELLS = {"bits": "8000", "columns": 3, "rows": 3}
 BAD_JSON: list[dict[str, Any]] = [
-    {"version": ...}, {"unknown": 1}, {"version": 1}, {"version": 3}, {"version": True}, {"version": []}, {"signer": ...},
+    {"version": ...}, {"unknown": 1}, {"version": 1}, {"version": 4}, {"version": True}, {"version": []}, {"signer": ...},
     {"signer": "00"}, {"signer": "00" * 32}, {"signer": None}, {"decoy": False}, {"version": 1.0}, {"version": "1"},
     {"mode": "none"}, {"mode": 1}, {"mode": []}, {"mode": None}, {"cover": {}}, {"bind": "image"}, {"decoy": 1},
     {"decoy": None}, {"mode": "exact"}, {"nonce": "00" * 15}, {"nonce": "0" * 31}, {"nonce": "0G" * 16}, {"nonce": "AB" * 16},
@@ -228,4 +228,4 @@ FROZEN_V1 = (
     b',"p":1,"r":8,"salt":"07070707070707070707070707070707"},"mode":"image","model":"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f'
     b'0f","nonce":"000102030405060708090a0b0c0d0e0f","steps":50,"version":1,"width":640}'
 )
-FROZEN = FROZEN_V1.replace(b'"steps":50,"version":1', b'"signer":"","steps":50,"version":2')
+FROZEN = FROZEN_V1.replace(b'"steps":50,"version":1', b'"signer":"","steps":50,"version":3')

@@ -120,8 +120,10 @@ def test_a_resized_picture_is_refused_with_both_sizes():
     assert reloaded(picture).pixels.shape == (HEIGHT, WIDTH, 3)
 
 
-@pytest.mark.parametrize(("name", "key"), [("exact", bytes(range(32))), ("passphrase", "correct horse battery")])
+@pytest.mark.parametrize(
+    ("name", "key"), [("exact", bytes(range(32))), ("passphrase", "correct horse battery"), ("alpha", bytes(range(32)))]
+)
 def test_a_program_written_from_the_document_opens_them(name: str, key: bytes | str):
-    path = VECTORS / "v2" / f"{name}.png"
+    path = VECTORS / "v3" / f"{name}.png"
     pixels, _ = read_keyed(path)
     assert np.array_equal(open_exact(path.read_bytes(), pixels, key), original())
