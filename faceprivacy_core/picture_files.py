@@ -27,6 +27,13 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF")
 
 MAX_FILE_BYTES = 512 * 2**20
 MAX_PIXELS = 100_000_000
+SHORT_FILE_PIXELS, PIXELS_A_BYTE = 16_000_000, 4096
+"""A larger picture must have a byte for so many pixels: one of a single colour has one for 344 as a PNG, and for 64 as a JPEG.
+So a file of a few bytes asks for little memory, whatever it claims."""
+
+BAND_PIXELS = 2**22
+"""Pixels that are brought into order at a time."""
+
 PLAIN_MODES = ("RGB", "L", "P", "1")
 ALPHA_MODES = ("RGBA", "LA", "PA")
 GREY_MODES = ("L", "LA", "1")
@@ -143,6 +150,7 @@ def is_grey(pixels: Picture) -> bool:
 def _read(path: Path, data: bytes, *, upright: bool) -> PictureFile:
     with Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN]) as opened:
         _check_size(path, *opened.size)
+        _check_length(path, *opened.size, len(data))
         _check_kind(path, opened)
         orientation = _orientation(opened) if upright else 1
         opened.load()  # chunks behind the pixels are known only then
@@ -169,6 +177,14 @@ def _check_size(what: Path | str, width: int, height: int) -> None:
         raise InputError(f"Expected at most {MAX_PIXELS} pixels, {what} has {width} x {height}. Reduce it first.")
 
 
+def _check_length(path: Path, width: int, height: int, length: int) -> None:
+    if width * height > max(SHORT_FILE_PIXELS, PIXELS_A_BYTE * length):
+        raise InputError(
+            f"Expected a file that can hold its picture, {path} claims {width} x {height} pixels in {length} bytes. Save it "
+            "again, or reduce it."
+        )
+
+
 def _check_kind(path: Path, picture: Image.Image) -> None:
     # Pillow reads 16-bit colour as 8-bit without a word; only the tile tells.
     stored = [str(tile[3]) for tile in getattr(picture, "tile", ())]
@@ -189,10 +205,10 @@ def _orientation(picture: Image.Image) -> int:
 def _picture_file(picture: Image.Image, opened: Image.Image) -> PictureFile:
     alpha = None
     if picture.mode in ALPHA_MODES or "transparency" in picture.info:
-        coloured = np.asarray(picture.convert("RGBA"))
+        coloured = _array(picture, "RGBA")
         pixels, alpha = coloured[..., :3].copy(), coloured[..., 3].copy()
     else:
-        pixels = np.array(picture.convert("RGB"))
+        pixels = _array(picture, "RGB")
     chunks = tuple((chunk[0], chunk[1]) for chunk in getattr(opened, "private_chunks", ()))
     icc = opened.info.get("icc_profile")
     dpi = _or_none(lambda: tuple(float(value) for value in opened.info["dpi"]))
@@ -200,6 +216,16 @@ def _picture_file(picture: Image.Image, opened: Image.Image) -> PictureFile:
         dpi = None
     look = Look(opened.mode in GREY_MODES, icc if isinstance(icc, bytes) and icc else None, dpi)
     return PictureFile(pixels, alpha, look, chunks)
+
+
+def _array(picture: Image.Image, mode: str) -> Picture:
+    """Return the pixels of a picture in a mode, (H, W, C); bands of rows, for conversions make several copies."""
+    (width, height), rows = picture.size, max(1, BAND_PIXELS // picture.width)
+    pixels = np.empty((height, width, len(mode)), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)).convert(mode))
+    return pixels
 
 
 def _or_none(read: Callable[[], Any]) -> Any:

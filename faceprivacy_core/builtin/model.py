@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,10 @@ FORMAT = "faceprivacy-face-model"
 FORMAT_VERSION = "2"
 """Version 1 held a model for crops of 128 px."""
 DEFAULT_FILE = Path(__file__).parent / "face_model.safetensors"
+
+_NEEDED = frozenset(("name", "resolution", "unet", "autoencoder", "tokens", "schedule", "prediction"))
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, RuntimeError, TypeError, ValueError)
+"""What JSON and torch raise for a header that says something else."""
 
 M = TypeVar("M", bound=nn.Module)
 C = TypeVar("C")
@@ -133,9 +138,15 @@ def read_face_model_file(path: Path = DEFAULT_FILE) -> FaceModelFile:
             f"Expected a {FORMAT} file of version {FORMAT_VERSION}, got format {header.get('format')!r}, "
             f"version {header.get('version')!r} in {path}."
         )
-    weights = _dequantise(tensors)
+    try:
+        config, weights = json.loads(header["config"]), _dequantise(tensors)
+        missing = sorted(_NEEDED - set(config))
+    except _DAMAGE as error:
+        raise ModelFileError(f"Expected a header of JSON and weights with their scales in {path}, got others.") from error
+    if missing or not isinstance(config, dict):
+        raise ModelFileError(f"Expected a header with {', '.join(missing) or 'names'} in {path}, got one without.")
     parts = {part: _with_prefix(weights, part + ".") for part in ("unet", "autoencoder", "tokens", "donors")}
-    return FaceModelFile(json.loads(header["config"]), **parts)
+    return FaceModelFile(config, **parts)
 
 
 def load_face_model(path: Path = DEFAULT_FILE) -> FaceModel:
@@ -164,12 +175,13 @@ def build_encoder(file: FaceModelFile) -> FaceEncoder:
 
 def build_autoencoder(file: FaceModelFile) -> FaceAutoencoder:
     """Build the autoencoder of a file."""
-    return _filled(FaceAutoencoder(file.autoencoder_config), file.autoencoder, "autoencoder")
+    return _filled(_built(FaceAutoencoder, file.autoencoder_config, "autoencoder"), file.autoencoder, "autoencoder")
 
 
 def build_token_head(file: FaceModelFile) -> TokenHead:
     """Build the token head of a file."""
-    return _filled(TokenHead(_config(TokenConfig, file.config.get("tokens"), "token head")), file.tokens, "token head")
+    config = _config(TokenConfig, file.config.get("tokens"), "token head")
+    return _filled(_built(TokenHead, config, "token head"), file.tokens, "token head")
 
 
 def _config(kind: type[C], values: object, part: str) -> C:
@@ -177,6 +189,13 @@ def _config(kind: type[C], values: object, part: str) -> C:
         return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     except (AttributeError, TypeError) as error:
         raise ModelFileError(f"Expected a header with the {part} of this release: {error}. Fetch the file again.") from error
+
+
+def _built(kind: Callable[[C], M], config: C, part: str) -> M:
+    try:
+        return kind(config)
+    except _DAMAGE as error:
+        raise ModelFileError(f"Expected a header from which the {part} can be built, got another: {error}") from error
 
 
 def _filled(module: M, state: dict[str, Tensor], part: str) -> M:

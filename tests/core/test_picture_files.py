@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,38 @@ def test_limits_are_checked_before_anything_is_decoded(tmp_path: Path, monkeypat
     monkeypatch.setattr(picture_files, "MAX_FILE_BYTES", 10)
     with pytest.raises(InputError, match="MiB"):
         read_picture_file(path)
+
+
+def test_a_short_file_that_claims_much_is_refused_and_a_blank_large_picture_is_not(tmp_path: Path):
+    for name, mode in (("a.png", "RGB"), ("b.jpg", "RGB"), ("c.png", "L")):
+        Image.new(mode, (5000, 4000), 255).save(tmp_path / name)
+        assert read_picture_file(tmp_path / name).pixels.shape == (4000, 5000, 3)
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[16:24] = struct.pack(">II", 9999, 9999)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "claims.png").write_bytes(content[:1000])
+    saved(tmp_path / "small.gif")
+    (tmp_path / "claims.gif").write_bytes(
+        b"GIF89a" + struct.pack("<HH", 9999, 9999) + (tmp_path / "small.gif").read_bytes()[10:]
+    )
+    for name in ("claims.png", "claims.gif"):
+        with pytest.raises(InputError, match=r"9999 x 9999 pixels in \d+ bytes"):
+            read_picture_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1"])
+def test_pixels_are_the_same_in_bands(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    noise = np.random.default_rng(0).integers(0, 256, (23, 31, 4), dtype=np.uint8)
+    options = {"transparency": 3} if mode == "P" else {}
+    Image.fromarray(noise).convert("RGB" if mode == "P" else mode).convert(mode).save(tmp_path / "a.png", **options)
+    whole = read_picture_file(tmp_path / "a.png")
+    monkeypatch.setattr(picture_files, "BAND_PIXELS", 100)
+    banded = read_picture_file(tmp_path / "a.png")
+    assert np.array_equal(banded.pixels, whole.pixels)
+    with Image.open(tmp_path / "a.png") as opened:
+        assert np.array_equal(whole.pixels, np.asarray(opened.convert("RGBA"))[..., :3])
+    assert (whole.alpha is None) == (banded.alpha is None) == (mode in ("RGB", "L", "1"))
+    assert whole.alpha is None or np.array_equal(banded.alpha, whole.alpha)
 
 
 def test_no_file_a_folder_and_a_link_to_itself_are_named(tmp_path: Path):

@@ -1,0 +1,347 @@
+"""Spoiled files of every kind that the pack reads, and what reads them.
+
+`python -m tests.support.fuzzing TARGET --inputs 20000` tries as many, from one seed; `--guided` lets atheris choose them by
+coverage, where it is installed. A reader answers, or raises an error of the pack; it takes little time and memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import os
+import random
+import resource
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, features
+
+from faceprivacy_core.audit.files import audit_file
+from faceprivacy_core.audit.secrets import Secrets
+from faceprivacy_core.builtin.model import FORMAT, FORMAT_VERSION, build_encoder, read_face_model_file
+from faceprivacy_core.commands.inspect import describe_header
+from faceprivacy_core.errors import FacePrivacyError
+from faceprivacy_core.faces.select import parse_numbers
+from faceprivacy_core.inversions.files import read_inversion_file
+from faceprivacy_core.keyed.container import unpack
+from faceprivacy_core.keyed.decrypt import decrypt_faces
+from faceprivacy_core.keyed.files import read_keyed
+from faceprivacy_core.keyed.header import FaceHeader
+from faceprivacy_core.keyed.keys import load_key
+from faceprivacy_core.keyed.opening import open_faces
+from faceprivacy_core.keyed.picture import KeyedPicture
+from faceprivacy_core.model_folders import extra_folders
+from faceprivacy_core.picture_files import read_picture_file
+from tests.support import audit as given_away
+from tests.support.keyed import raw_key
+from tests.support.spoiling import PNG_START, spoil
+
+MAX_SECONDS, MAX_BYTES = 5.0, 500 * 2**20
+VECTORS = Path(__file__).parents[1] / "vectors"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader.
+
+    Attributes:
+        seeds: Makes sound files, from which spoiled ones come.
+        read: Reads one file.
+        suffix: Of the file's name.
+    """
+
+    seeds: Callable[[], list[bytes]]
+    read: Callable[[Path], object]
+    suffix: str = ""
+
+
+def picture(size: tuple[int, int] = (40, 28), mode: str = "RGB") -> Image.Image:
+    """Draw a small picture."""
+    x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    return Image.fromarray(np.stack([x * 6, y * 9, (x + y) * 3], -1).astype(np.uint8)).convert(mode)
+
+
+def stored(kind: str, mode: str = "RGB", **options: object) -> bytes:
+    """Encode the small picture."""
+    stream = io.BytesIO()
+    picture(mode=mode).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def metadata() -> bytes:
+    """Return EXIF with places, names and devices."""
+    base = given_away.BASE
+    return given_away.exif({base.Artist: "Anna", base.Make: "Camera"}, {37510: b"ASCII\0\0\0comment"}, {2: (1.0, 2.0, 3.0)})
+
+
+PICTURES: dict[str, Callable[[], list[bytes]]] = {
+    "png": lambda: [
+        *(stored("PNG", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16")), stored("PNG", exif=metadata()),
+        given_away.png(("prompt", '{"1": {"class_type": "A", "inputs": {}}}'), ("parameters", "a cat\nSteps: 20, Sampler: x")),
+        given_away.png(("XML:com.adobe.xmp", "<x:xmpmeta/>"), compressed=True, international=True), interlaced(),
+    ],
+    "apng": lambda: [stored("PNG", save_all=True, append_images=[picture((30, 20))])],
+    "jpeg": lambda: [
+        stored("JPEG"), stored("JPEG", "L"), stored("JPEG", "CMYK"),
+        stored("JPEG", progressive=True, exif=metadata(), dpi=(72, 72)),
+        stored("JPEG", icc_profile=colours(), comment=b"hello"), stored("MPO", save_all=True, append_images=[picture()]),
+    ],
+    "webp": lambda: [
+        stored("WEBP"), stored("WEBP", "RGBA", lossless=True), stored("WEBP", exif=metadata(), xmp=b"<x:xmpmeta/>"),
+    ],
+    "tiff": lambda: [
+        *(stored("TIFF", mode) for mode in ("RGB", "RGBA", "L", "P", "1", "CMYK")), stored("TIFF", compression="tiff_lzw"),
+        stored("TIFF", compression="jpeg"), stored("TIFF", compression="tiff_adobe_deflate"), stored("TIFF", exif=metadata()),
+        stored("TIFF", save_all=True, append_images=[picture()], icc_profile=colours()),
+    ],
+    "gif": lambda: [
+        stored("GIF"), stored("GIF", "L", comment=b"hi"), stored("GIF", save_all=True, append_images=[picture((9, 9))]),
+    ],
+    "bmp": lambda: [stored("BMP"), stored("BMP", "L"), stored("BMP", "1"), stored("BMP", "RGBA"), stored("DIB")],
+    "avif": lambda: (
+        [stored("AVIF"), stored("AVIF", "RGBA", exif=metadata())] if features.check("avif") else [b"\0\0\0\x1cftypavif"]
+    ),
+}  # fmt: skip
+
+
+def interlaced() -> bytes:
+    """Return the header and the first pixels of a PNG in seven passes."""
+    header = struct.pack(">IIBBBBB", 9, 7, 8, 2, 0, 0, 1)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(400))), (b"IEND", b"")]
+    made = PNG_START
+    for kind, content in parts:
+        made += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return made
+
+
+def colours() -> bytes:
+    """Return a colour profile."""
+    from faceprivacy_core.clean_files import srgb_profile
+
+    return srgb_profile()
+
+
+def documents() -> list[bytes]:
+    """Return workflows of both forms, and other JSON."""
+    made = (
+        [given_away.as_json(given_away.frontend_workflow(given_away.PASSPHRASE))]
+        if hasattr(given_away, "frontend_workflow")
+        else []
+    )
+    workflows = sorted((Path(__file__).parents[2] / "workflows").glob("*.json"), key=lambda path: path.stat().st_size)
+    made += [path.read_bytes() for path in workflows[:3]]
+    return [
+        *made,
+        b'{"1": {"class_type": "FacePrivacy_PrivacyKey", "inputs": {"name": "default", "password": "x"}}}',
+        b'[[{"a": "b"}]]',
+    ]
+
+
+def vectors(pattern: str) -> Callable[[], list[bytes]]:
+    """Return a maker of the frozen files with such names."""
+    return lambda: [path.read_bytes() for path in sorted(VECTORS.glob(pattern))]
+
+
+def containers() -> list[bytes]:
+    """Return the payloads of the frozen pictures."""
+    return [read_keyed(path)[1] for path in sorted(VECTORS.glob("v*/*.png"))]
+
+
+def headers() -> list[bytes]:
+    """Return the headers of the frozen pictures."""
+    return [record.header.to_bytes() for container in containers() for record in unpack(container)]
+
+
+def key_files() -> list[bytes]:
+    """Return key files of both kinds."""
+    line = "faceprivacy-key-1 " + "0f" * 32
+    released = "faceprivacy-face-key-1 " + "0f" * 32 + "\nheader: " + "1e" * 32
+    return [text.encode() for text in (line, f"# mine\n\n{line}\ndecrypt-in-server: yes\n", released)]
+
+
+def model_files() -> list[bytes]:
+    """Return small model files: the real header with few weights, and one without any."""
+    from safetensors.numpy import save
+
+    real = read_face_model_file()
+    few = {"unet.a": np.zeros((2, 3), np.float32), "unet.b": np.zeros(4, np.int8), "unet.b.scale": np.zeros(1, np.float32)}
+    return [
+        save(few, {"format": FORMAT, "version": FORMAT_VERSION, "config": json.dumps(real.config)}),
+        save(few, {"format": FORMAT, "version": "1", "config": "{}"}),
+        save({}, {"format": FORMAT, "version": FORMAT_VERSION, "config": '{"tokens": {}, "autoencoder": {}}'}),
+    ]
+
+
+def read_container(path: Path) -> None:
+    """Open a payload with a key that sealed some of them."""
+    records = unpack(path.read_bytes())
+    for record in records:
+        describe_header(record.header, len(record.blob))
+    height, width = records[0].header.height, records[0].header.width
+    if height * width < 10**6:
+        open_faces(KeyedPicture(np.zeros((height, width, 3), np.uint8), records), raw_key())
+
+
+def read_keyed_picture(path: Path) -> None:
+    """Open a picture in mode exact."""
+    decrypt_faces(KeyedPicture.from_container(*read_keyed(path)), raw_key())
+
+
+def read_key(path: Path) -> None:
+    """Load a key file."""
+    path.chmod(0o600)
+    load_key(path.stem, folder=path.parent, environ={})
+
+
+def read_text(path: Path) -> None:
+    """Read what is typed as numbers of faces."""
+    parse_numbers(path.read_bytes().decode("latin-1"))
+
+
+def audit(path: Path) -> None:
+    """Audit a file; nothing may be raised at all."""
+    audit_file(path, SECRETS)
+
+
+def read_model(path: Path) -> None:
+    """Read a model file and build the encoder from it."""
+    build_encoder(read_face_model_file(path))
+
+
+SECRETS = Secrets([("known", "0f" * 32)])
+TARGETS: dict[str, Target] = {
+    **{f"picture {kind}": Target(seeds, read_picture_file, "." + kind) for kind, seeds in PICTURES.items()},
+    **{f"audit {kind}": Target(seeds, audit, "." + kind) for kind, seeds in PICTURES.items()},
+    "audit json": Target(documents, audit, ".json"),
+    "audit keyed": Target(vectors("v*/*.png"), audit, ".png"),
+    "audit sidecar": Target(containers, audit, ".fprv"),
+    "audit inversion": Target(vectors("v*/*.fpinv"), audit, ".fpinv"),
+    "audit key": Target(key_files, audit, ".key"),
+    "keyed picture": Target(vectors("v*/*.png"), read_keyed_picture, ".png"),
+    "container": Target(containers, read_container, ".fprv"),
+    "header": Target(headers, lambda path: FaceHeader.from_bytes(path.read_bytes())),
+    "inversion": Target(vectors("v*/*.fpinv"), lambda path: read_inversion_file(path, raw_key()), ".fpinv"),
+    "key": Target(key_files, read_key, ".key"),
+    "model": Target(model_files, read_model, ".safetensors"),
+    "extra paths": Target(
+        lambda: [b"a:\n  base_path: /x\n  faceprivacy: |\n    one\n    two\n", b"[1, {a: b}]"], extra_folders, ".yaml"
+    ),
+    "numbers": Target(lambda: [b"0, 1,2", b"17"], read_text),
+}  # fmt: skip
+
+
+@dataclass
+class Tally:
+    """What came of a run.
+
+    Attributes:
+        answered: Files that were read.
+        refused: Files for which an error of the pack was raised.
+        slowest: Seconds of the slowest one.
+        megabytes: Growth of the process at its peak.
+    """
+
+    answered: int = 0
+    refused: int = 0
+    slowest: float = 0.0
+    megabytes: float = 0.0
+
+
+def fuzz(name: str, count: int, seed: int = 0) -> Tally:
+    """Let a reader read that many spoiled files.
+
+    Raises:
+        AssertionError: A case was slow or large, or raised something foreign; the file is kept and named.
+    """
+    target, numbers, tally = TARGETS[name], random.Random(f"{name} {seed}"), Tally()
+    seeds = target.seeds()
+    assert seeds
+    folder = Path(tempfile.mkdtemp(prefix="faceprivacy-fuzz-"))
+    path = folder / f"case{target.suffix}"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        for _ in range(count):
+            path.write_bytes(spoil(numbers.choice(seeds), seeds, numbers))
+            _read_one(target, path, tally)
+    except BaseException:
+        sys.stderr.write(f"{name}: the file is {path}\n")
+        raise
+    path.unlink()
+    folder.rmdir()
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024)
+    tally.megabytes = grown / 2**20
+    assert grown < MAX_BYTES, f"{name}: {tally.megabytes:.0f} MB"
+    return tally
+
+
+def _read_one(target: Target, path: Path, tally: Tally) -> None:
+    started = time.process_time()
+    try:
+        target.read(path)
+        tally.answered += 1
+    except FacePrivacyError:
+        tally.refused += 1
+    took = time.process_time() - started
+    tally.slowest = max(tally.slowest, took)
+    assert took < MAX_SECONDS, f"{took:.1f} s"
+
+
+def be_quiet() -> None:
+    """Let libraries say nothing about damage."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def main() -> None:
+    """Fuzz from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("targets", nargs="*", choices=[[], *TARGETS], metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("--inputs", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--guided", action="store_true", help="one target, by coverage; needs the package atheris")
+    options = parser.parse_args()
+    be_quiet()
+    if options.guided:
+        _guided(options.targets[0], options.inputs)
+    for name in options.targets or TARGETS:
+        started = time.perf_counter()
+        try:
+            said = str(fuzz(name, options.inputs, options.seed))
+        except Exception:  # noqa: BLE001 - the other targets go on
+            said = traceback.format_exc()
+        sys.stdout.write(f"{name}: {said}, {time.perf_counter() - started:.0f} s\n")
+        sys.stdout.flush()
+
+
+def _guided(name: str, count: int) -> None:
+    import atheris
+
+    target, tally = TARGETS[name], Tally()
+    corpus = Path(tempfile.mkdtemp(prefix="faceprivacy-corpus-"))
+    for index, seed in enumerate(target.seeds()):
+        (corpus / str(index)).write_bytes(seed)
+    path = corpus.with_name(f"{corpus.name}-case{target.suffix}")
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        _read_one(target, path, tally)
+
+    atheris.instrument_all()
+    atheris.Setup([sys.argv[0], str(corpus), f"-runs={count}", f"-timeout={int(MAX_SECONDS)}", "-rss_limit_mb=4096"], read)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()
