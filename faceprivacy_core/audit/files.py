@@ -12,18 +12,23 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..inversions.contents import UNPROTECTED, from_bytes
+from ..inversions.files import SUFFIX as INVERSION_SUFFIX
+from ..inversions.sealed import check_sealed, is_sealed
 from ..keyed.container import MAGICS
 from .blocks import audit_payload
-from .findings import Report
+from .findings import KINDS, NOTE, Report
 from .notes import Notes
 from .pictures import WatchedBytes, audit_picture
 from .png import PNG_START, audit_png
 from .secrets import KEY_LINE, Secrets
+from .signatures import begins_again
 from .text import audit_json, capped
 
 MAX_FILE_BYTES = 512 * 2**20
 FILE_NAME = "name of the file"
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP")
+TIFF_STARTS = (b"II", b"MM")
 
 
 def audit_file(path: Path, secrets: Secrets) -> Report:
@@ -64,9 +69,18 @@ def audit_file(path: Path, secrets: Secrets) -> Report:
 def _audit_content(data: bytes, suffix: str, notes: Notes) -> None:
     if data.startswith(tuple(MAGICS.values())):
         audit_payload(data, "file", notes)
+    elif is_sealed(data):
+        notes.add("payload", "file", f"{len(data)} bytes")
+        with notes.reading("the sealed inversion"):
+            check_sealed(data)
+    elif suffix == INVERSION_SUFFIX:
+        with notes.reading("the saved inversion"):
+            from_bytes(data, UNPROTECTED)
+            notes.add("faces", "file")
     elif data.startswith(PNG_START):
         with notes.reading("chunks"):
             audit_png(data, notes)
+        _audit_beginnings(data, notes)
     elif suffix == ".json":
         with notes.reading("JSON"):
             audit_json(json.loads(capped(data)), "workflow file", notes)
@@ -75,3 +89,11 @@ def _audit_content(data: bytes, suffix: str, notes: Notes) -> None:
             stream = WatchedBytes(data)
             with Image.open(stream, formats=FORMATS) as picture:
                 audit_picture(picture, data, stream, notes)
+            _audit_beginnings(data, notes)
+
+
+def _audit_beginnings(data: bytes, notes: Notes) -> None:
+    """Note a further picture in bytes that nothing else was found to be wrong with."""
+    is_said = any(KINDS[finding.kind].level != NOTE for finding in notes.found)
+    if not is_said and begins_again(data, is_tiff=data.startswith(TIFF_STARTS)):
+        notes.add("embedded", "bytes of the file")

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import io
-import re
 from typing import Any
 
 from PIL import IptcImagePlugin
 
 from .blocks import audit_trailing
+from .bmp import audit_bmp
 from .containers import audit_gif, audit_webp
 from .icc import audit_icc
+from .jpeg import audit_segments, end_of_jpeg
 from .metadata import EXIF_START, audit_exif, audit_iptc, audit_xmp, find_xmp, load_exif
 from .notes import Notes
 from .text import audit_free_text, decoded
 from .tiff import audit_tiff_bytes
 
-JPEG_SEGMENTS = {
-    "APP0": (b"JFIF\0",),
-    "APP1": (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"),
-    "APP2": (b"ICC_PROFILE\0", b"MPF\0"),
-    "APP12": (b"Ducky",),
-    "APP13": (b"Photoshop 3.0\0",),
-    "APP14": (b"Adobe",),
-}
-"""Segments that are looked into, or cannot tell anything about a person."""
-JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
-"""A marker with a length, or the end; between pixels, 0xff is followed by one of the excepted bytes."""
-BLOCKS = {"WEBP": audit_webp, "GIF": audit_gif}
-PHOTOSHOP_THUMBNAILS = (0x0409, 0x040C)
+BLOCKS = {"WEBP": audit_webp, "GIF": audit_gif, "BMP": audit_bmp}
 
 
 class WatchedBytes(io.BytesIO):
@@ -81,37 +70,17 @@ def audit_picture(picture: Any, data: bytes, stream: WatchedBytes, notes: Notes)
             audit_xmp(decoded(packet), notes)
     if picture.format in ("JPEG", "MPO"):
         with notes.reading("JPEG segments"):
-            _audit_segments(picture, notes)
+            audit_segments(picture, data, notes)
     elif picture.info.get("comment"):
         audit_free_text(decoded(picture.info["comment"]), f"{picture.format} comment", notes)
-
-
-def _audit_segments(picture: Any, notes: Notes) -> None:
-    for name, body in picture.applist:
-        if name == "COM":
-            audit_free_text(decoded(body), "JPEG comment", notes)
-        elif body.startswith(b"JFXX\0") or (body.startswith(b"JFIF\0") and body[12:13] > b"\0" and body[13:14] > b"\0"):
-            notes.add("embedded", "JFIF thumbnail")
-        elif not body.startswith(JPEG_SEGMENTS.get(name, ())):
-            notes.add("unread", f"JPEG segment {name}", f"{len(body)} bytes")
-    if any(picture.info.get("photoshop", {}).get(code) for code in PHOTOSHOP_THUMBNAILS):
-        notes.add("embedded", "Photoshop thumbnail")
 
 
 def _end_of_image(kind: str, data: bytes, stream: WatchedBytes) -> int | None:
     """Return where the image ends, None where its format does not say."""
     if kind == "WEBP":
         return 8 + int.from_bytes(data[4:8], "little")
-    if kind == "BMP":
-        return int.from_bytes(data[2:6], "little") or None
     if kind == "GIF":
         return stream.furthest  # counting the frames has read it to its end
-    position = 2
-    while kind == "JPEG":  # Pillow does not tell where its decoder stopped
-        marker = JPEG_MARKER.search(data, position)
-        if marker is None:
-            raise EOFError("The JPEG is cut off.")
-        if marker[0] == b"\xff\xd9":
-            return marker.end()
-        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    if kind == "JPEG":
+        return end_of_jpeg(data)
     return None

@@ -15,10 +15,11 @@ from typing import Any
 from .console import say
 
 SUFFIXES = (
-    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".dib", ".json",
-    ".fprv", ".key",
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".dib", ".avif",
+    ".heic", ".heif", ".hif", ".json", ".fprv", ".fpinv", ".key",
 )  # fmt: skip
-"""Files of a folder that are looked at; a file that is named is looked at whatever its suffix is."""
+"""Files of a folder that are looked at; a file that is named is looked at whatever its suffix is. Pictures that cannot be
+audited are among them: they are a problem, not silence."""
 MAX_KEY_FILE_BYTES = 2**16
 PROBLEM = (
     "Expected a whole picture, workflow or sidecar, this one cannot be audited ({problems}). Do not take it for clean: "

@@ -89,14 +89,7 @@ def unseal_inversion(data: bytes, key: PrivacyKey | None) -> bytes:
         InversionKeyError: No key, another key, or a changed header.
         InversionTamperedError: The sealed part was changed.
     """
-    start = len(MAGIC) + 4
-    if not is_sealed(data) or not start <= len(data) <= MAX_BYTES:
-        raise InversionFormatError
-    (length,) = struct.unpack_from(">I", data, len(MAGIC))
-    if length > MAX_HEADER_BYTES or start + length + OVERHEAD_BYTES > len(data):
-        raise InversionFormatError
-    stored, blob = data[start : start + length], data[start + length :]
-    header = SealedHeader.from_bytes(stored)
+    header, stored, blob = _split(data)
     if key is None:
         raise InversionKeyError
     try:
@@ -105,6 +98,27 @@ def unseal_inversion(data: bytes, key: PrivacyKey | None) -> bytes:
         raise InversionKeyError from None
     except TamperedError:
         raise InversionTamperedError from None
+
+
+def _split(data: bytes) -> tuple[SealedHeader, bytes, bytes]:
+    """Return the header, its bytes, and the blob."""
+    start = len(MAGIC) + 4
+    if not is_sealed(data) or not start <= len(data) <= MAX_BYTES:
+        raise InversionFormatError
+    (length,) = struct.unpack_from(">I", data, len(MAGIC))
+    if length > MAX_HEADER_BYTES or start + length + OVERHEAD_BYTES > len(data):
+        raise InversionFormatError
+    stored, blob = data[start : start + length], data[start + length :]
+    return SealedHeader.from_bytes(stored), stored, blob
+
+
+def check_sealed(data: bytes) -> None:
+    """Make sure that bytes have the form of a sealed inversion; what is inside, the key alone can tell.
+
+    Raises:
+        InversionFormatError: They have another form.
+    """
+    _split(data)
 
 
 def is_sealed(data: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,23 @@ def test_names_cannot_write_to_the_terminal(tmp_path: Path, capsys: pytest.Captu
     said = run(capsys, path)[1]
     assert "\x1b" not in said
     assert len(said.splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["a.avif", "b.HEIC", "c.heif", "d.hif"])
+def test_pictures_of_a_folder_that_cannot_be_audited_are_problems(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / name).write_bytes(b"\0\0\0\x1cftypavif\0\0\0\0mif1avif" + bytes(64))
+    status, said = run(capsys, tmp_path)
+    assert status == 2
+    assert name in said
+
+
+def test_saved_inversions_of_a_folder_are_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    vectors = Path(__file__).parents[2] / "vectors" / "v3"
+    for name, kind in (("key", {"payload"}), ("passphrase", {"payload"}), ("unprotected", {"faces"})):
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(vectors / f"{name}.fpinv", folder / "a.fpinv")
+        assert kinds(capsys, folder / "a.fpinv") == kind
+        assert run(capsys, folder)[0] == (1 if name == "unprotected" else 0)

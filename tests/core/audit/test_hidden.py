@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from faceprivacy_core.audit.icc import audit_icc
+from faceprivacy_core.audit.jpeg import XMP_HEAD
 from faceprivacy_core.audit.notes import Notes
 from faceprivacy_core.audit.secrets import Secrets
-from tests.support.audit import SUBJECT, chunk, encoded, exif, kinds, written
+from tests.support.audit import SUBJECT, chunk, encoded, exif, kinds, photoshop, written
 
 HIDDEN = encoded("jpg", SUBJECT.resize((8, 8)))
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -62,6 +64,61 @@ def _more_pixel_data(more: bytes, *, inside: bool) -> bytes:
     return plain[:start] + made + plain[start + 12 + length :]
 
 
+def _bmp(*, before: bytes = b"", behind: bytes = b"", size: int | None = None) -> bytes:
+    """A BMP with bytes before its pixels or behind them, of which its header knows."""
+    plain = encoded("bmp")
+    made = bytearray(plain[:54] + before + plain[54:] + behind)
+    struct.pack_into("<I", made, 10, 54 + len(before))
+    struct.pack_into("<I", made, 2, len(made) if size is None else size)
+    return bytes(made)
+
+
+def _inside_pixels_of_webp(body: bytes) -> bytes:
+    plain = encoded("webp")
+    content = plain[20:] + body
+    inner = b"WEBP" + plain[12:16] + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+    return b"RIFF" + struct.pack("<I", len(inner)) + inner
+
+
+def _segment(marker: int, body: bytes, *, gap: bytes = b"") -> bytes:
+    """A JPEG with one segment more, behind its first."""
+    plain = encoded("jpg")
+    return plain[:20] + b"\xff" + bytes([marker]) + struct.pack(">H", len(body) + 2) + body + gap + plain[20:]
+
+
+def _long_end(body: bytes) -> bytes:
+    made = struct.pack(">I", len(body)) + b"IEND" + body
+    return encoded()[:-12] + made + struct.pack(">I", zlib.crc32(made[4:]))
+
+
+def _tiff(tag: int) -> bytes:
+    """A TIFF with such a tag, which holds another picture."""
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    directory[tag], directory.tagtype[tag] = HIDDEN * 8, 7
+    return encoded("tif", tiffinfo=directory)
+
+
+def _long_strip() -> bytes:
+    """A TIFF whose only strip says that it is longer than its pixels, and is."""
+    plain = bytearray(encoded("tif"))
+    with Image.open(io.BytesIO(plain)) as opened:
+        (length,), (start,) = opened.tag_v2[279], opened.tag_v2[273]
+    assert start + length == len(plain)
+    place = plain.index(struct.pack("<HHII", 279, 4, 1, length)) + 8
+    struct.pack_into("<I", plain, place, length + len(HIDDEN))
+    return bytes(plain) + HIDDEN
+
+
+def _twice() -> bytes:
+    once = chunk(b"gAMA", struct.pack(">I", 45455))
+    return once[:49] + once[33:]
+
+
+def _packed(kind: bytes, head: bytes) -> bytes:
+    """A PNG with a compressed chunk, and something behind its stream."""
+    return chunk(kind, head + zlib.compress(SRGB if kind == b"iCCP" else b"text") + HIDDEN)
+
+
 MEMBERS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "private tag of a tiff": ("tif", lambda: encoded("tif", tiffinfo={65000: HIDDEN}), "unread"),
     "layers in a tiff": ("tif", lambda: encoded("tif", tiffinfo={37724: HIDDEN}), "embedded"),
@@ -80,6 +137,36 @@ MEMBERS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "long text of a profile": ("webp", lambda: encoded("webp", icc_profile=_icc(b"cprt", HIDDEN * 20)), "unread"),
     "suggested palette": ("png", lambda: chunk(b"sPLT", b"x\0\x08" + HIDDEN), "unread"),
     "behind compressed pixels": ("png", lambda: _more_pixel_data(HIDDEN, inside=False), "unread"),
+    **{
+        f"in {kind}": ("png", lambda kind=kind: chunk(kind.encode(), HIDDEN), "unread")
+        for kind in ["gAMA", "fdAT", "fcTL", "hIST", "bKGD", "iDOT", "oFFs", "sCAL", "cHRM", "tRNS", "cICP"]
+    },
+    "in the end of a png": ("png", lambda: _long_end(HIDDEN), "unread"),
+    "a plain chunk twice": ("png", _twice, "unread"),
+    "behind a compressed profile": ("png", lambda: _packed(b"iCCP", b"a\0\0"), "unread"),
+    "behind a compressed text": ("png", lambda: _packed(b"zTXt", b"a\0\0"), "unread"),
+    "behind a compressed international text": ("png", lambda: _packed(b"iTXt", b"a\0\1\0\0\0"), "unread"),
+    "before the pixels of a bmp": ("bmp", lambda: _bmp(before=HIDDEN), "unread"),
+    "behind the pixels of a bmp": ("bmp", lambda: _bmp(behind=HIDDEN), "trailing"),
+    "behind the pixels of a bmp of no size": ("bmp", lambda: _bmp(behind=HIDDEN, size=0), "trailing"),
+    "inside the pixels of a webp": ("webp", lambda: _inside_pixels_of_webp(HIDDEN), "embedded"),
+    **{f"tag {tag} of a tiff": ("tif", lambda tag=tag: _tiff(tag), "unread") for tag in (400, 1234, 30000, 301, 532, 512, 347)},
+    "behind the pixels of a strip": ("tif", _long_strip, "unread"),
+    **{
+        f"detail {tag} of exif": ("jpg", lambda tag=tag: encoded("jpg", exif=exif(details={tag: HIDDEN * 3})), "unread")
+        for tag in (36864, 37121, 40000, 41484, 41730, 50000)
+    },
+    "unknown tag of exif": ("jpg", lambda: encoded("jpg", exif=exif({30001: HIDDEN})), "unread"),
+    "tables of a profile": ("jpg", lambda: encoded("jpg", icc_profile=_icc(b"A2B0", HIDDEN)), "embedded"),
+    "long JFIF": ("jpg", lambda: _segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0" + HIDDEN), "unread"),
+    "long Ducky": ("jpg", lambda: _segment(0xEC, b"Ducky" + HIDDEN), "unread"),
+    "long Adobe": ("jpg", lambda: _segment(0xEE, b"Adobe" + HIDDEN), "unread"),
+    "unknown segment": ("jpg", lambda: _segment(0xF0, HIDDEN), "unread"),
+    "long tables": ("jpg", lambda: _segment(0xDD, b"\0\0" + HIDDEN * 9), "unread"),
+    "between segments": ("jpg", lambda: _segment(0xFE, b"", gap=HIDDEN.replace(b"\xff", b"")), "unread"),
+    "second XMP": ("jpg", lambda: _segment(0xE1, XMP_HEAD + b"<x/>")[:20] + _segment(0xE1, XMP_HEAD + b"<x/>")[20:], "xmp"),
+    "resource of Photoshop": ("jpg", lambda: _segment(0xED, photoshop(0x0422, HIDDEN)[4:]), "unread"),
+    "part of a profile": ("jpg", lambda: _segment(0xE2, b"ICC_PROFILE\0\2\3" + HIDDEN), "unread"),
     "behind unpacked pixels": ("png", lambda: _more_pixel_data(HIDDEN, inside=True), "unread"),
 }  # fmt: skip
 
@@ -104,6 +191,17 @@ CLEAN: dict[str, tuple[str, Callable[[], bytes]]] = {
     "png with alpha": ("png", lambda: encoded(subject=SUBJECT.convert("RGBA"))),
     "orientation": ("jpg", lambda: encoded("jpg", exif=exif())),
     "resolution": ("jpg", lambda: encoded("jpg", dpi=(300, 300))),
+    "bmp of 8 bits": ("bmp", lambda: encoded("bmp", SUBJECT.convert("L"))),
+    "bmp with alpha": ("bmp", lambda: encoded("bmp", SUBJECT.convert("RGBA"))),
+    "bmp of 1 bit": ("bmp", lambda: encoded("bmp", SUBJECT.convert("1"))),
+    "progressive jpeg": ("jpg", lambda: encoded("jpg", SUBJECT.resize((300, 200)), progressive=True, optimize=True)),
+    "grey jpeg": ("jpg", lambda: encoded("jpg", SUBJECT.convert("L"))),
+    "jpeg of four inks": ("jpg", lambda: encoded("jpg", SUBJECT.convert("CMYK"))),
+    "tiff of jpeg": ("tif", lambda: encoded("tif", compression="jpeg")),
+    "palette tiff": ("tif", lambda: encoded("tif", SUBJECT.quantize(7))),
+    "grey tiff": ("tif", lambda: encoded("tif", SUBJECT.convert("L"))),
+    "black and white tiff": ("tif", lambda: encoded("tif", SUBJECT.convert("1"))),
+    "tiff with alpha": ("tif", lambda: encoded("tif", SUBJECT.convert("RGBA"))),
     "gif with loop": ("gif", lambda: encoded("gif", loop=0)),
 }  # fmt: skip
 
