@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,9 @@ from .types import Face, FaceCrop, FaceCrops, Faces, FloatArray
 
 MIN_EYE_MOUTH_PX = 5.0
 """Below this distance between eyes and mouth a face holds too few pixels to align."""
+
+BAND_ROWS = 256
+"""Rows of a picture that are shared out at a time."""
 
 RIM = 0.04
 """Width of the rim of a crop over which its weight falls to 0, as a fraction of its side."""
@@ -141,7 +144,7 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor,
     _check_mask_and_values(images, results, mask)
     shares = share_mask(crops, mask)
     variants = [_paste_variant(images, variant, crops, shares, sharpen) for variant in results.split(len(crops))]
-    return torch.cat(variants)
+    return variants[0] if len(variants) == 1 else torch.cat(variants)
 
 
 def _paste_variant(images: Tensor, results: Tensor, crops: FaceCrops, shares: list[Share], sharpen: bool) -> Tensor:
@@ -216,7 +219,7 @@ class Share:
 def share_mask(crops: FaceCrops, mask: Tensor) -> list[Share]:
     """Share a mask out among the faces: each pixel goes to the face it is nearer to.
 
-    Memory is that of the crops' rectangles, and of two numbers a pixel.
+    Memory is that of the crops' rectangles, and of a band of rows.
 
     Args:
         crops: Placement of N crops.
@@ -229,24 +232,23 @@ def share_mask(crops: FaceCrops, mask: Tensor) -> list[Share]:
         InputError: More than 2 % of the mask lies outside every crop and would stay unprotected.
     """
     shares: list[Share | None] = [None] * len(crops)
+    height, width = mask.shape[-2:]
     for index in range(mask.shape[0]):
-        members = [number for number, crop in enumerate(crops.items) if crop.face.image_index == index]
-        nearest = torch.full(mask.shape[-2:], float("inf"), dtype=torch.float64)
-        owner = torch.full(mask.shape[-2:], -1, dtype=torch.int32)
-        windows = {}
-        for number in members:
-            rows, columns = windows[number] = _window(crops.items[number], *mask.shape[-2:])
-            u, v = _crop_position(crops.items[number], rows, columns)
-            distance = torch.where(_border(u, v) > 0, torch.hypot(u - 0.5, v - 0.55), float("inf"))
-            is_nearer = distance < nearest[rows, columns]
-            nearest[rows, columns] = torch.where(is_nearer, distance, nearest[rows, columns])
-            owner[rows, columns] = torch.where(is_nearer, number, owner[rows, columns])
-        _check_covered(mask[index, 0], (owner >= 0).to(mask), index)
-        for number in members:
-            rows, columns = windows[number]
-            cover = (_border(*_crop_position(crops.items[number], rows, columns)) / RIM).clamp(0.0, 1.0)
-            owned = (owner[rows, columns] == number).to(mask)
-            shares[number] = Share(rows, columns, mask[index, :, rows, columns] * cover.to(mask) * owned)
+        windows = {
+            number: _window(crop, height, width) for number, crop in enumerate(crops.items) if crop.face.image_index == index
+        }
+        for number, (rows, columns) in windows.items():
+            shares[number] = Share(rows, columns, mask.new_empty(1, rows.stop - rows.start, columns.stop - columns.start))
+        missed = 0.0
+        for top in range(0, height, BAND_ROWS):
+            band = slice(top, min(top + BAND_ROWS, height))
+            owner = _owners(crops, windows, band, width)
+            missed += float(mask[index, 0, band][owner < 0].sum())
+            for number, (rows, _) in windows.items():
+                part = _overlap(rows, band)
+                if part.start < part.stop:
+                    _fill_share(shares[number], number, crops.items[number], mask[index], part, owner[_within(part, band)])
+        _check_covered(float(mask[index].sum()), missed, index)
     return [share for share in shares if share is not None]
 
 
@@ -271,6 +273,40 @@ def lay_masks(masks: Tensor, crops: FaceCrops, limit: Tensor) -> Tensor:
         layer = warp(mask[None].to(limit), to_mask, tuple(window.shape[-2:]), padding="zeros")[0]
         window.copy_(torch.minimum(torch.maximum(window, layer), limit[index, :, rows, columns]))
     return laid
+
+
+def _owners(crops: FaceCrops, windows: Mapping[int, tuple[slice, slice]], band: slice, width: int) -> Tensor:
+    """Return the number of the nearest face for every pixel of a band of rows, -1 where no crop is; (h, width) int32."""
+    nearest = torch.full((band.stop - band.start, width), float("inf"), dtype=torch.float64)
+    owner = torch.full(nearest.shape, -1, dtype=torch.int32)
+    for number, (rows, columns) in windows.items():
+        part = _overlap(rows, band)
+        if part.start >= part.stop:
+            continue
+        u, v = _crop_position(crops.items[number], part, columns)
+        distance = torch.where(_border(u, v) > 0, torch.hypot(u - 0.5, v - 0.55), float("inf"))
+        place = (_within(part, band), columns)
+        is_nearer = distance < nearest[place]
+        nearest[place] = torch.where(is_nearer, distance, nearest[place])
+        owner[place] = torch.where(is_nearer, number, owner[place])
+    return owner
+
+
+def _fill_share(share: Share | None, number: int, crop: FaceCrop, mask: Tensor, part: slice, owner: Tensor) -> None:
+    """Write the weights of some rows of a share; `owner` is that of these rows, `mask` (1, H, W)."""
+    assert share is not None  # noqa: S101 - made for every crop
+    cover = (_border(*_crop_position(crop, part, share.columns)) / RIM).clamp(0.0, 1.0)
+    owned = (owner[:, share.columns] == number).to(mask)
+    share.weights[:, _within(part, share.rows)] = mask[:, part, share.columns] * cover.to(mask) * owned
+
+
+def _overlap(rows: slice, band: slice) -> slice:
+    return slice(max(rows.start, band.start), min(rows.stop, band.stop))
+
+
+def _within(part: slice, whole: slice) -> slice:
+    """Return the place of a part, counted from the beginning of what it is part of."""
+    return slice(part.start - whole.start, part.stop - whole.start)
 
 
 def _is_grey(image: Tensor) -> bool:
@@ -334,9 +370,7 @@ def _check_mask_and_values(images: Tensor, values: Tensor, mask: Tensor) -> None
         raise InputError("Expected finite crops, got NaN or infinity. Sample in fp32 or lower the guidance strength.")
 
 
-def _check_covered(mask: Tensor, covered: Tensor, index: int) -> None:
-    total = float(mask.sum())
-    missed = float((mask * (1.0 - covered)).sum())
+def _check_covered(total: float, missed: float, index: int) -> None:
     if missed > 0.02 * max(total, 1.0):
         raise InputError(
             f"Image {index}: {100 * missed / total:.0f} % of the mask lies outside every face crop and would stay "

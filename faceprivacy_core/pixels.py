@@ -7,15 +7,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+BAND_PIXELS = 2**22
+"""Pixels that are converted at a time: large pictures take no more memory than their result."""
+
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     """(H, W, 3) uint8 to (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255.0
+    writable = pixels if pixels.flags.writeable else pixels.copy()  # torch warns of the others
+    return torch.from_numpy(writable).permute(2, 0, 1)[None].float().div_(255.0)
 
 
 def to_pixels(image: Tensor) -> NDArray[np.uint8]:
     """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8, rounded."""
-    return (image[0] * 255.0).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    _, channels, height, width = image.shape
+    pixels = np.empty((height, width, channels), np.uint8)
+    rows = max(1, BAND_PIXELS // max(width, 1))
+    for top in range(0, height, rows):
+        band = image[0, :, top : top + rows]
+        pixels[top : top + rows] = (band * 255.0).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return pixels
 
 
 def without_colours(values: Tensor) -> Tensor:

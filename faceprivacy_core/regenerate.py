@@ -28,6 +28,7 @@ from .errors import InputError
 from .guidance.guided import EnergyGuidance, ImageEnergy
 from .images import crop_faces, cut, paste_faces
 from .masks import MaskSettings, draw_masks
+from .memory import give_back
 from .protocols import Progress
 from .rng import face_seeds, seeded_noise
 from .types import FaceCrops, Faces
@@ -56,7 +57,10 @@ Tell = Callable[[Tensor, FaceCrops, Sequence[int]], Told]
 """Receives the original crops (N, 3, S, S) on the model's device, their placement and the seed of each result."""
 
 FACES_AT_A_TIME = 8
-"""Crops that are encoded or decoded together."""
+"""Crops that are decoded together for a gradient."""
+
+CROPS_AT_A_TIME = 2
+"""Crops that are encoded or decoded together: each takes about 60 MB meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,7 @@ def regenerate_faces(
     mask = draw_masks(faces, settings.mask)[:, None]
     changeable = regeneration_mask(cut(mask, crops))
     results, energies = regenerate_crops(originals, changeable, crops, model, settings, make_energy, progress=progress)
+    del originals, changeable
     return RegenerateResult(paste_faces(images, results, crops, mask), mask, crops, energies)
 
 
@@ -220,7 +225,10 @@ def tell_the_person(model: FaceModel, latent: Tensor, switch: float) -> Tell:
 
 def in_parts(network: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
     """Run a network over a batch, a few members at a time: memory does not grow with the number of faces."""
-    return torch.cat([network(part) for part in values.split(FACES_AT_A_TIME)])
+    result = torch.cat([network(part) for part in values.split(CROPS_AT_A_TIME)])
+    if len(values) > CROPS_AT_A_TIME:
+        give_back()  # before arrays of the size of the picture are made
+    return result
 
 
 def regeneration_mask(mask: Tensor) -> Tensor:

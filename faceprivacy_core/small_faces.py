@@ -50,7 +50,7 @@ class SmallFaces:
             faces: Its faces.
 
         Returns:
-            The other faces; (H, W) 1 where pixels were replaced, else 0; and the picture.
+            The other faces; (H, W) 1 where pixels were replaced, else 0; and the picture, the given one if nothing was.
 
         Raises:
             InputError: There is a small face and it is not to be pixelated.
@@ -61,7 +61,7 @@ class SmallFaces:
                 f"Expected faces of at least {self.min_size:g} pixels, and {MIN_EYE_MOUTH_PX:.0f} between eyes and mouth, got "
                 f"{len(small)} smaller ones, one at {describe_box(small[0])}. Say --blur-small to pixelate them."
             )
-        replaced, result = np.zeros(pixels.shape[:2], np.float32), pixels.copy()
+        replaced, result = np.zeros(pixels.shape[:2], np.float32), pixels.copy() if small else pixels
         for face in small:
             rows, columns = _square(face, *pixels.shape[:2])
             replaced[rows, columns] = 1.0

@@ -12,9 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..builtin.model import FaceModel, load_face_model
+from ..embeddings.inversion import FaceInversion
 from ..errors import InputError, NoFaceError
 from ..faces.detect import load_detector
 from ..faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
@@ -28,7 +30,7 @@ from ..pixels import to_pixels, to_tensor
 from ..protocols import FaceDetector, FaceRecognizer, Progress
 from ..recover import invert_faces
 from ..small_faces import KEEP_NONE, SmallFaces
-from ..types import Faces
+from ..types import Faces, Picture
 from .console import showable
 from .inversion_options import InversionChoice, inversion_beside
 from .pictures import read_opaque
@@ -129,16 +131,10 @@ def protect_file(
         def progress(step: int, total: int, preview: torch.Tensor | None = None) -> None:
             bar.update(MAX_STEPS_SHOWN * step // total - bar.n)
 
-        large, blurred, ready = small.prepare(original, faces)
-        images = to_tensor(ready)
-        mask = blurred.copy()
-        protected = ready
-        if large.items:
-            result = method(images, large, tools, progress)
-            protected, mask = to_pixels(result.images), np.maximum(mask, result.mask[0, 0].numpy())
-    inversion = None
-    if saving is not None and large.items:
-        inversion = invert_faces(images, large, tools.model, steps=saving.steps)
+        large, mask, protected = small.prepare(original, faces)
+        inversion = None
+        if large.items:  # the large arrays of the method are gone before anything is measured
+            protected, mask, inversion = _run_method(method, protected, mask, large, tools, saving, progress)
     report = compute_report(
         original, protected, tools.detector, (*tools.seen, *tools.held_out),
         seen={recognizer.name for recognizer in tools.seen}, mask=mask,
@@ -154,6 +150,23 @@ def protect_file(
         files.insert(0, inversion_beside(results[SUFFIX], inversion, saving, protected))
     write_together(files, replace=replace)
     return summary_line(written)
+
+
+def _run_method(
+    method: Method,
+    ready: Picture,
+    blurred: NDArray[np.float32],
+    faces: Faces,
+    tools: Tools,
+    saving: InversionChoice | None,
+    progress: Progress,
+) -> tuple[Picture, NDArray[np.float32], FaceInversion | None]:
+    """Protect the large faces; return the picture, where it was changed in all, and what brings the faces back."""
+    images = to_tensor(ready)
+    result = method(images, faces, tools, progress)
+    inversion = None if saving is None else invert_faces(images, faces, tools.model, steps=saving.steps)
+    del images
+    return to_pixels(result.images), np.maximum(blurred, result.mask[0, 0].numpy()), inversion
 
 
 def summary_line(report: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,13 +39,11 @@ def compute_psnr(original: Picture, changed: Picture, region: Region) -> float |
         Decibels; infinity when nothing differs; None for an empty region.
     """
     check_pair(original, changed, region)
-    if not region.any():
+    count = int(np.count_nonzero(region)) * original.shape[2]
+    if not count:
         return None
-    before, after = original[region], changed[region]
-    if np.array_equal(before, after):
-        return math.inf
-    error = np.mean((before.astype(np.float64) - after.astype(np.float64)) ** 2)
-    return float(10.0 * np.log10(255.0**2 / error))
+    error = sum(int(np.square(change.astype(np.int64)).sum()) for change in _changes(original, changed, region))
+    return float(10.0 * np.log10(255.0**2 * count / error)) if error else math.inf
 
 
 def compute_ssim(original: Picture, changed: Picture, region: Region) -> float | None:
@@ -117,7 +116,15 @@ def compute_max_difference(original: Picture, changed: Picture, region: Region) 
     check_pair(original, changed, region)
     if not region.any():
         return None
-    return int(np.abs(original[region].astype(np.int16) - changed[region].astype(np.int16)).max())
+    return max(int(np.abs(change).max()) for change in _changes(original, changed, region) if change.size)
+
+
+def _changes(original: Picture, changed: Picture, region: Region) -> Iterator[NDArray[np.int16]]:
+    """Yield the differences in a region, (N, 3), strip by strip."""
+    for top in range(0, original.shape[0], STRIP_PX):
+        strip = slice(top, top + STRIP_PX)
+        inside = region[strip]
+        yield original[strip][inside].astype(np.int16) - changed[strip][inside]
 
 
 def changed_region(original: Picture, changed: Picture, mask: NDArray[np.floating] | None) -> Region:

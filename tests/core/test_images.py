@@ -1,5 +1,10 @@
 """Cropping, pasting back and masks: what is outside must not move by a bit."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -236,3 +241,44 @@ def test_shares_of_many_faces_take_the_memory_of_their_rectangles():
     assert len(shares) == 60
     assert sum(share.weights.numel() for share in shares) < 0.8 * mask.numel()
     torch.testing.assert_close(sum(share.whole(700, 1100) for share in shares), mask[0])
+
+
+CROWD = """
+import sys, time, resource
+import numpy as np, torch
+from faceprivacy_core.images import crop_faces, paste_faces
+from faceprivacy_core.masks import MaskSettings, draw_masks
+from faceprivacy_core.metrics.fidelity import compute_max_difference, compute_psnr
+from faceprivacy_core.pixels import to_pixels, to_tensor
+from faceprivacy_core.types import Faces
+from tests.support.faces import synthetic_face
+
+torch.set_num_threads(1)
+size = height, width = 4000, 6000
+pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+images = to_tensor(pixels)
+before, took = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
+for columns, rows in ((3, 2), (10, 6)):
+    items = [synthetic_face(300 + 590 * i, 300 + 620 * j, 320) for i in range(columns) for j in range(rows)]
+    faces, started = Faces(tuple(items), 1, height, width), time.process_time()
+    originals, crops = crop_faces(images, faces, 64)
+    mask = draw_masks(faces, MaskSettings())[:, None]
+    pasted = paste_faces(images, 1.0 - originals, crops, mask)
+    took.append(time.process_time() - started)
+    changed = to_pixels(pasted)
+    del pasted
+inside = mask[0, 0].numpy() > 0
+assert compute_psnr(pixels, changed, inside) < 30 and compute_max_difference(pixels, changed, ~inside) == 0
+scale = 2**20 if sys.platform == "darwin" else 2**10
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / scale, took[0], took[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the module resource")
+def test_a_crowd_in_a_large_picture_takes_the_memory_of_a_few_pictures_and_time_by_the_face():
+    """60 faces at 24 megapixels: a picture of 288 MB in floats, and twice a mask of 96 MB and a picture of 72 in bytes."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", CROWD], capture_output=True, text=True, check=True, env=environment)
+    megabytes, few, many = map(float, done.stdout.split())
+    assert megabytes < 288 + 2 * (96 + 72) + 120
+    assert many < 15 * few + 2.0
