@@ -32,10 +32,11 @@ from ..recover import invert_faces
 from ..small_faces import KEEP_NONE, SmallFaces
 from ..types import Faces, Picture
 from .console import showable
+from .inputs import check_outputs
 from .inversion_options import InversionChoice, inversion_beside
 from .pictures import read_opaque
 
-__all__ = ["Method", "Protected", "Tools", "check_device", "load_tools", "protect_file"]
+__all__ = ["Method", "Protected", "Tools", "check_device", "check_outputs", "load_tools", "protect_file"]
 
 MAX_STEPS_SHOWN = 1000
 
