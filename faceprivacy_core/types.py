@@ -25,12 +25,14 @@ class Face:
         landmarks5: (5, 2) float64 pixel coordinates (x, y), pixel centres at integers:
             image-left eye, image-right eye, nose, image-left and image-right mouth corner.
         confidence: Detector confidence in [0, 1].
+        track: Number of the person in a clip, from 0; None where nobody followed them.
     """
 
     image_index: int
     bbox_xyxy: tuple[float, float, float, float]
     landmarks5: FloatArray
     confidence: float
+    track: int | None = None
 
     def __post_init__(self) -> None:
         if np.shape(self.landmarks5) != (5, 2):

@@ -20,7 +20,7 @@ def draw_numbers(picture: NDArray[np.uint8], faces: Sequence[Face], mask: NDArra
 
     Args:
         picture: (H, W, 3) uint8 RGB. Not modified.
-        faces: Faces in their order; the first is number 0.
+        faces: Faces in their order; the first is number 0. Those of a clip bear the number of their person.
         mask: (H, W) in [0, 1].
 
     Returns:
@@ -31,7 +31,8 @@ def draw_numbers(picture: NDArray[np.uint8], faces: Sequence[Face], mask: NDArra
     canvas = Image.fromarray(tinted)
     draw = ImageDraw.Draw(canvas)
     line = max(2, round(max(picture.shape[:2]) / 400))
-    for number, face in enumerate(faces):
+    for place, face in enumerate(faces):
+        number = place if face.track is None else face.track
         left, top, right, bottom = face.bbox_xyxy
         draw.rectangle((left, top, right, bottom), outline=BOX_COLOUR, width=line)
         font = ImageFont.load_default(max(14.0, face.height / 5))

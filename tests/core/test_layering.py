@@ -13,8 +13,8 @@ LAYERS = {
     "masks": 3, "images": 3, "texture": 3, "clean_files": 3, "blending": 4, "obscure": 4, "small_faces": 4, "faces": 4,
     "outlines": 4, "diffusion": 4,
     "builtin": 5, "embeddings": 5, "guidance": 5, "adversarial": 5, "metrics": 6, "keyed": 6, "donors": 6, "candidates": 6,
-    "regenerate": 7, "auditions": 7, "anonymize": 7, "protect": 7, "cloak": 7, "hide": 7, "audit": 7, "inversions": 7,
-    "recover": 7, "commands": 8, "__main__": 9, "__init__": 9,
+    "tracks": 6, "regenerate": 7, "auditions": 7, "anonymize": 7, "protect": 7, "cloak": 7, "hide": 7, "audit": 7,
+    "inversions": 7, "recover": 7, "clips": 8, "video": 3, "commands": 9, "__main__": 10, "__init__": 10,
 }  # fmt: skip
 METHODS = {"embeddings", "guidance", "adversarial", "keyed"}
 FORBIDDEN = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "server", "nodes", "execution"}
