@@ -12,8 +12,8 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,11 +35,13 @@ class NewFile:
         path: Its name.
         content: All of it; never shown.
         private: Only the owner may read it (mode 0600): keys, originals, and what brings originals back.
+        part: A finished file of `hidden_part` that is taken in place of the content.
     """
 
     path: Path
     content: bytes = field(repr=False)
     private: bool = False
+    part: Path | None = None
 
 
 def write_file(path: Path, content: bytes, *, private: bool = False, replace: bool = True) -> None:
@@ -135,7 +137,33 @@ def _part_beside(path: Path) -> Path:
     return path.with_name(f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}")
 
 
+@contextmanager
+def hidden_part(path: Path) -> Iterator[Path]:
+    """Make an empty hidden file beside a result that is too large for memory; it is gone when the block ends.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    part = _part_beside(path)
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    try:
+        yield part
+    finally:
+        _remove(part)
+
+
 def _write_part(part: Path, file: NewFile) -> None:
+    if file.part is not None:
+        descriptor = os.open(file.part, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(file.part, part)
+        return
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(part, flags, 0o600 if file.private else 0o666), "wb") as stream:
         stream.write(file.content)

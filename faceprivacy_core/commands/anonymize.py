@@ -1,11 +1,20 @@
-"""`faceprivacy anonymize IN... --out DIR`: files and folders, without a host."""
+"""`faceprivacy anonymize IN... --out DIR`: pictures, folders of them, and clips, without a host."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .clips import METHODS, add_clip_options, clip_request, protect_clip
+from .inputs import is_clip
 from .protecting import add_regenerating_options, protect_files
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..protocols import Progress
+    from ..types import Faces
+    from .batch import Protected, Tools
 
 LOOKS = ("donor", "person")
 
@@ -14,17 +23,22 @@ def add_parser(commands: Any) -> None:
     """Add this command to the program's parser."""
     parser = commands.add_parser(
         "anonymize",
-        help="replace every face by one of nobody",
+        help="replace every face by one of nobody, in pictures and clips",
         description="Replaces every face in the given pictures. Writes DIR/NAME.png at the picture's size and "
-        "DIR/NAME.json with what was measured. A picture in which anything fails is not written.",
+        "DIR/NAME.json with what was measured. A picture in which anything fails is not written. Of a clip it writes "
+        "DIR/NAME.mp4, a report and a contact sheet; one person has one new face through all of it.",
     )
     add_regenerating_options(parser, steps=None, noise=None, strength=None)
     parser.add_argument(
         "--look", choices=LOOKS, default=LOOKS[0], help="whose look the new face takes: a generated person's, or the person's "
         "own pushed away as published, with 50 steps, noise 0.6 and strength 1 (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--method", choices=METHODS, default=METHODS[0], help="what stands in place of a face (default: %(default)s)"
+    )
     parser.add_argument("--candidates", type=int, default=3, help="faces drawn, the best is kept (default: %(default)s)")
     parser.add_argument("--mix-traits", action="store_true", help="do not follow apparent sex and age")
+    add_clip_options(parser)
     parser.set_defaults(run=run, region=None)
 
 
@@ -34,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from ..anonymize import AnonymizeSettings, anonymize_faces
     from ..donors import DonorSettings
     from ..masks import MaskSettings, Region
+    from ..protect import DrawingTools, Fallback, Method, ProtectSettings, protect_faces
     from ..regenerate import FACES_AT_A_TIME
 
     given = {name: getattr(args, name) for name in ("steps", "noise", "strength") if getattr(args, name) is not None}
@@ -44,10 +59,16 @@ def run(args: argparse.Namespace) -> int:
     settings = make(
         seed=args.seed, candidates=args.candidates, donors=donors, micro_batch=FACES_AT_A_TIME, **given
     )  # fmt: skip
-    return protect_files(
-        args,
-        settings.mask,
-        lambda images, faces, tools, progress: anonymize_faces(
-            images, faces, tools.model, tools.seen, settings, detector=tools.detector, progress=progress
-        ),
+    way = ProtectSettings(Method(args.method), Fallback.ERROR, drawing=settings)
+
+    def protect(images: Tensor, faces: Faces, tools: Tools, progress: Progress) -> Protected:
+        if way.method is not Method.NEW_FACE:
+            return protect_faces(images, faces, way, lambda: DrawingTools(tools.model, tools.seen, tools.detector))
+        return anonymize_faces(images, faces, tools.model, tools.seen, settings, detector=tools.detector, progress=progress)
+
+    # A photo that cannot be read is a mistake of the whole command, so it is read before anything is written.
+    request = clip_request(args, way) if any(is_clip(path) for path in args.inputs) else None
+    clip = (
+        None if request is None else lambda path, target, tools: protect_clip(path, target, tools, request, replace=args.force)
     )
+    return protect_files(args, settings.mask, protect, clip)

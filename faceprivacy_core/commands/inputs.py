@@ -15,6 +15,14 @@ SUFFIXES = (
 )  # fmt: skip
 """Files of a folder that are pictures; those of them that cannot be read are refused, not passed over."""
 
+CLIP_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".3gp", ".mts", ".m2ts", ".ts", ".mpg", ".mpeg", ".wmv")
+"""Files that are clips; taken where they are named one by one, for one takes as long as many pictures."""
+
+NO_CLIPS = (
+    "Expected a picture, this is a clip, and of clips only `faceprivacy anonymize` (without --dry-run) makes one. Cloaked or "
+    "hidden anew in every frame, one frame that fails gives the person away; and a lossy clip keeps no sealed face."
+)
+
 HIDDEN = "."
 """Hidden files are no pictures of anybody: `._*` of macOS, thumbnails, and parts of this program."""
 
@@ -40,13 +48,14 @@ class Plan:
         return out / self.below.get(path, Path()) / path.stem
 
 
-def make_plan(inputs: Sequence[Path], out: Path, *, recursive: bool = False) -> Plan:
+def make_plan(inputs: Sequence[Path], out: Path, *, recursive: bool = False, clips: bool = False) -> Plan:
     """Account for every file of the given files and folders.
 
     Args:
         inputs: Pictures, taken whatever they are called, and folders.
         out: Folder for the results.
         recursive: Take the subfolders of folders, too; their results keep their places.
+        clips: Take clips that are named one by one; otherwise they are refused.
 
     Raises:
         InputError: A path does not exist, or there is no picture at all.
@@ -64,7 +73,13 @@ def make_plan(inputs: Sequence[Path], out: Path, *, recursive: bool = False) -> 
         others = f" Passed over: {len(plan.passed_over)} files." if plan.passed_over else ""
         raise InputError(f"Expected at least one picture ({', '.join(SUFFIXES)}), found none in the given folders.{others}")
     plan.refused |= check_outputs(plan.pictures, out, plan.below)
+    plan.refused |= {path: NO_CLIPS for path in plan.pictures if is_clip(path) and not clips}
     return plan
+
+
+def is_clip(path: Path) -> bool:
+    """Tell by its ending whether a file counts as a clip."""
+    return path.suffix.lower() in CLIP_SUFFIXES
 
 
 def check_outputs(pictures: Sequence[Path], out: Path, below: Mapping[Path, Path] | None = None) -> dict[Path, str]:
@@ -114,6 +129,8 @@ def _take_folder(folder: Path, below: Path, out: Path, plan: Plan, *, recursive:
                 plan.passed_over.append((path, "a folder; say --recursive to take it, too"))
             elif os.path.realpath(path) != os.path.realpath(out):
                 _take_folder(path, below / path.name, out, plan, recursive=True)
+        elif is_clip(path):
+            plan.passed_over.append((path, "a clip; name it itself to take it, too"))
         elif path.suffix.lower() not in SUFFIXES:
             plan.passed_over.append((path, "no picture"))
         else:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .devices import add_device_option
 from .dry_run import add_dry_run_option, show_faces
 from .each_picture import add_run_options, write_each
-from .inputs import make_plan
+from .inputs import is_clip, make_plan
 from .inversion_options import add_inversion_options, chosen_inversion
 
 if TYPE_CHECKING:
     from ..masks import MaskSettings
-    from .batch import Method
+    from .batch import Method, Tools
+
+    ProtectClip = Callable[[Path, Path, Tools], str]
+    """Writes a clip, given its path and that of the result without ending; returns what to say of it."""
 
 REGIONS = ("inner face", "face with neck and ears", "whole head")
 
@@ -57,13 +61,14 @@ def add_regenerating_options(parser: Any, *, steps: int | None, noise: float | N
     add_inversion_options(parser)
 
 
-def protect_files(args: argparse.Namespace, mask: MaskSettings, method: Method) -> int:
+def protect_files(args: argparse.Namespace, mask: MaskSettings, method: Method, clip: ProtectClip | None = None) -> int:
     """Run a method over the pictures of the command line; 0 when every picture was written.
 
     Args:
         args: Of the command.
         mask: Region that the method replaces, which --dry-run shows.
         method: What is done to every picture.
+        clip: What is done to every clip; without it clips are refused.
 
     Raises:
         InputError: Paths or the device cannot be used; nothing is written.
@@ -74,15 +79,17 @@ def protect_files(args: argparse.Namespace, mask: MaskSettings, method: Method) 
     from ..small_faces import SmallFaces
     from .batch import load_tools, protect_file
 
-    plan = make_plan(args.inputs, args.out, recursive=args.recursive)
+    plan = make_plan(args.inputs, args.out, recursive=args.recursive, clips=clip is not None and not args.dry_run)
     small = SmallFaces(args.min_size, pixelate=args.blur_small)
     selection = Selection(Which.LARGEST if args.largest else Which.ALL)
     if args.dry_run:
         return show_faces(plan, args, selection, small, mask)
     saving = chosen_inversion(args) if "save_inversion" in args else None
     tools = load_tools(args.device)
-    return write_each(
-        plan,
-        args,
-        lambda path, target: protect_file(path, target, tools, method, selection, saving, small=small, replace=args.force),
-    )
+
+    def write(path: Path, target: Path) -> str:
+        if clip is not None and is_clip(path):
+            return clip(path, target, tools)
+        return protect_file(path, target, tools, method, selection, saving, small=small, replace=args.force)
+
+    return write_each(plan, args, write)

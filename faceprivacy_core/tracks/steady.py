@@ -12,10 +12,16 @@ from ..faces.by_hand import GUESSED
 from ..types import Face, FloatArray
 from .links import TrackSettings
 
-WINDOW, DEGREE = 7, 2
-"""Places are fitted by parabolas over this many frames, which follow any even acceleration without lag."""
-MAX_MOVE = 0.03
+SHORT, LONG = 7, 25
+"""Places are fitted by parabolas over so many frames: the long fit takes out the trembling, the short one follows."""
+FEW = 13
+"""Over fewer frames the long fit is a line."""
+MAX_LAG = 0.03
+"""A long fit may differ from the short one by this part of the face's size; what differs more is movement."""
+MAX_MOVE = 0.05
 """A landmark is moved by at most this part of the face's size: a mask must stay where the face is."""
+CORNERS = 4
+"""Numbers of a face's box, which come before those of its landmarks."""
 MIN_INSIDE = 0.3
 """A face that is filled in before its first sight or after its last must show this much of itself in the picture."""
 
@@ -88,15 +94,22 @@ def _reach_out(run: list[Face], shots: Sequence[int], frames: int, size: tuple[i
 
 def _smooth(run: list[Face]) -> list[Face]:
     """Fit the places of consecutive frames; what was seen is moved by a little at most."""
-    window = min(WINDOW, len(run) - (1 - len(run) % 2))
-    if window <= DEGREE:
-        return run
-    rows = np.stack([_values(face) for face in run])
-    moved = savgol_filter(rows, window, DEGREE, axis=0, mode="interp") - rows
-    limit = MAX_MOVE * np.array([face.area**0.5 for face in run])
-    far = np.hypot(moved[:, 0::2], moved[:, 1::2]).max(axis=1)
-    moved *= np.minimum(1.0, limit / np.maximum(far, 1e-9))[:, None]
+    rows, sizes = np.stack([_values(face) for face in run]), np.array([face.area**0.5 for face in run])
+    near = _fitted(rows, SHORT, 2)
+    steady = near + _within(_fitted(rows, LONG, 1 if len(rows) < FEW else 2) - near, MAX_LAG * sizes)
+    moved = _within(steady - rows, MAX_MOVE * sizes)
     return [_with_values(face, row) for face, row in zip(run, rows + moved, strict=True)]
+
+
+def _fitted(rows: FloatArray, window: int, degree: int) -> FloatArray:
+    window = min(window, len(rows) - (1 - len(rows) % 2))
+    return savgol_filter(rows, window, degree, axis=0, mode="interp") if window > degree else rows
+
+
+def _within(moves: FloatArray, limits: FloatArray) -> FloatArray:
+    """Shorten the moves of all points of a face alike, so that no landmark moves further than its limit."""
+    far = np.hypot(moves[:, CORNERS::2], moves[:, CORNERS + 1 :: 2]).max(axis=1)
+    return moves * np.minimum(1.0, limits / np.maximum(far, 1e-9))[:, None]
 
 
 def _values(face: Face) -> FloatArray:

@@ -42,7 +42,7 @@ def test_hide_leaves_to_its_settings_what_depends_on_the_look(monkeypatch: pytes
 def test_anonymize_leaves_to_its_settings_what_is_not_given(monkeypatch: pytest.MonkeyPatch):
     """Steps, noise, strength and region depend on whose look is taken, so the command does not name them again."""
     made = []
-    monkeypatch.setattr(anonymize, "protect_files", lambda args, mask, method: 0)
+    monkeypatch.setattr(anonymize, "protect_files", lambda args, mask, method, clip: 0)
     real = AnonymizeSettings.__post_init__
     monkeypatch.setattr(AnonymizeSettings, "__post_init__", lambda self: made.append(self) or real(self))
     given = ["--steps", "7", "--region", "whole head", "--candidates", "2", "--mix-traits"]

@@ -1,0 +1,1 @@
+"""Faces of clips: one new face for every person, in every frame."""

@@ -1,0 +1,198 @@
+"""The new face of one person of a clip: drawn once, then once more for every other pose, from the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..anonymize import AnonymizeSettings, Look, draw_with_donors
+from ..auditions import judge_in_place
+from ..blending import match_light, match_seam
+from ..donors import fill_in, see_person
+from ..embeddings.inversion import ModelIdentity, inversion_of_tokens
+from ..embeddings.schedule import recover_schedule
+from ..errors import InputError, NumericalError
+from ..faces.sight import embed_all
+from ..images import crop_faces, crop_landmarks, cut, skin_ellipse
+from ..masks import MaskSettings, draw_masks
+from ..pixels import to_tensor
+from ..protect import FALSE_MATCH_RATE, DrawingTools
+from ..protocols import FaceRecognizer, Progress
+from ..regenerate import Told, in_parts, regenerate_crops, regeneration_mask
+from ..rng import face_seed
+from ..types import FaceCrops, Faces, FloatArray
+from .bending import bend
+from .views import View
+
+POSE_NOISE = 0.35
+"""How far into noise the bent first face is taken, so that the model turns it into the other pose."""
+SAMPLE_MARGIN = 0.05
+"""A new face has to stay this far below the threshold in the samples: there are many more frames than these."""
+ATTEMPTS = 2
+"""Seeds from which a face is drawn for every mask, where recognisers know the person in some of the samples."""
+SOFTNESS = 0.015
+"""Distance of poses over which one drawn face passes into the other."""
+
+MIN_SHARE = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class NewLook:
+    """The new face of one person.
+
+    Attributes:
+        faces: (K, 3, S, S) in [0, 1], one drawn face for every pose.
+        poses: (K, 5, 2) landmarks of the person whose face they replace, as fractions of the side.
+        masks: What is replaced, then what is replaced from a frame on in which a recogniser still knows the person.
+    """
+
+    faces: Tensor
+    poses: FloatArray
+    masks: tuple[MaskSettings, ...]
+
+    def at(self, pose: FloatArray) -> Tensor:
+        """Return the face (3, S, S) for landmarks (5, 2), fractions of the side."""
+        distances = np.sqrt(((self.poses - pose) ** 2).sum(-1).mean(-1))
+        weights = np.exp(-(((distances - distances.min()) / SOFTNESS) ** 2))
+        nearest = np.argsort(distances)[:2]
+        shares = weights[nearest] / weights[nearest].sum()
+        used = [index for index, share in zip(nearest, shares, strict=True) if share > MIN_SHARE]
+        shares = weights[used] / weights[used].sum()
+        bent = torch.stack([bend(self.faces[index], self.poses[index], pose) for index in used])
+        return (bent * torch.from_numpy(shares).to(bent).view(-1, 1, 1, 1)).sum(dim=0)
+
+
+def draw_look(
+    views: Sequence[View],
+    person: int,
+    tools: DrawingTools,
+    settings: AnonymizeSettings,
+    *,
+    samples: Sequence[View] = (),
+    progress: Progress | None = None,
+) -> NewLook | None:
+    """Draw the new face of a person.
+
+    Args:
+        views: Of the person, the best first.
+        person: Number; every person gets noise and a donor of their own from it and the seed.
+        tools: Model, recognisers and detector.
+        settings: How a face is drawn; the look of a donor, one variant.
+        samples: Further views. A new face in which a recogniser still knows the person of one of them is drawn again from
+            another seed, then over more of the head.
+        progress: Called after every denoising step.
+
+    Returns:
+        The face, or None if there is no view, or none was accepted: the person has to be hidden another way.
+
+    Raises:
+        InputError: The look is the person's own: that would be another face in every frame.
+
+    Laws: views, person, seed and settings fix every bit.
+    """
+    if settings.look is not Look.DONOR:
+        raise InputError("Expected a generated person's look for a clip, got the person's own. Choose --look donor.")
+    if not views:
+        return None
+    own = replace(settings, seed=face_seed(settings.seed, person), variants=1)
+    tries = settings.masks_to_try()
+    best: tuple[int, NewLook] | None = None
+    for place, mask in enumerate(tries):
+        for attempt in range(ATTEMPTS):
+            one = replace(own, seed=face_seed(own.seed, 0, attempt))
+            first = _draw_first(views[0], tools, one, mask, progress)
+            if first is None:
+                break  # it has been tried from several donors already
+            look = NewLook(first[None], _pose(views[0])[None], tries[place:])
+            known = sum(_is_known(look, view, tools.recognizers) for view in samples)
+            if best is None or known < best[0]:
+                best = known, look
+            if known == 0:
+                return _in_other_poses(look, views, tools, one, progress)
+    return None if best is None else _in_other_poses(best[1], views, tools, own, progress)
+
+
+def _in_other_poses(
+    look: NewLook, views: Sequence[View], tools: DrawingTools, settings: AnonymizeSettings, progress: Progress | None
+) -> NewLook:
+    first = look.faces[0]
+    drawn = [(first, views[0])]
+    for view in views[1:]:
+        again = _draw_again(first, views[0], view, tools, settings, look.masks[0], progress)
+        if again is not None:
+            drawn.append((again, view))
+    return replace(look, faces=torch.stack([face for face, _ in drawn]), poses=np.stack([_pose(view) for _, view in drawn]))
+
+
+def _is_known(look: NewLook, view: View, recognizers: Sequence[FaceRecognizer]) -> bool:
+    """Tell whether a recogniser takes a view with the new face for the person, or nearly."""
+    originals, crops, soft = _placed(view, look.masks[0])
+    own, landmarks5 = originals[:1], crop_landmarks(crops)
+    lit = match_light(look.at(_pose(view))[None], own, skin_ellipse(own.shape[-1]))
+    seen = fill_in(own, soft, match_seam(lit, own, soft))
+    with torch.no_grad():
+        before, after = (embed_all(recognizers, pictures, landmarks5) for pictures in (own, seen))
+    return any(
+        float((one * other).sum()) >= recognizer.thresholds[FALSE_MATCH_RATE] - SAMPLE_MARGIN
+        for one, other, recognizer in zip(before, after, recognizers, strict=True)
+    )
+
+
+def _draw_first(
+    view: View, tools: DrawingTools, settings: AnonymizeSettings, mask: MaskSettings, progress: Progress | None
+) -> Tensor | None:  # fmt: skip
+    originals, crops, soft = _placed(view, mask)
+    try:
+        drawn, _ = draw_with_donors(
+            originals, soft, crops, tools.model, tools.recognizers, settings, detector=tools.detector, progress=progress
+        )
+    except NumericalError:
+        return None
+    return drawn[0]
+
+
+def _draw_again(
+    first: Tensor, first_view: View, view: View, tools: DrawingTools, settings: AnonymizeSettings, mask: MaskSettings,
+    progress: Progress | None,
+) -> Tensor | None:  # fmt: skip
+    """Draw the first face in another pose: bent, noised, and denoised while the model is told that it is the same face."""
+    originals, crops, soft = _placed(view, mask)
+    changeable = regeneration_mask(soft)
+    bent = bend(first, _pose(first_view), _pose(view))[None]
+    model = tools.model
+    device = next(model.autoencoder.parameters()).device
+
+    def tell(given: Tensor, _: FaceCrops, __: Sequence[int]) -> Told:
+        with torch.no_grad():
+            tokens = in_parts(model.encode_tokens, first[None].to(device))
+            start = in_parts(model.autoencoder.encode, fill_in(given, changeable.to(given), bent.to(given)) * 2.0 - 1.0)
+        inversion = inversion_of_tokens(tokens, model.empty_tokens(), ModelIdentity(model.model_name))
+        return Told(inversion, recover_schedule(), start)
+
+    def no_energy(*_: object) -> None:
+        raise AssertionError("There is no guidance at strength 0.")
+
+    again = replace(settings, noise=max(POSE_NOISE, settings.noise), strength=0.0)
+    results, _ = regenerate_crops(originals, changeable, crops, model, again, no_energy, tell=tell, progress=progress)
+    with torch.no_grad():
+        latents = in_parts(model.autoencoder.encode, originals.to(device) * 2.0 - 1.0)
+    person = see_person(originals, crop_landmarks(crops), tools.recognizers, latents)
+    fitted, verdict = judge_in_place(results, person, soft, tools.detector)
+    return fitted[0] if bool(verdict.passed[0]) else None
+
+
+def _placed(view: View, mask: MaskSettings) -> tuple[Tensor, FaceCrops, Tensor]:
+    """Return the crop of a view (1, 3, S, S), its placement and its mask (1, 1, S, S)."""
+    picture = to_tensor(view.crop)
+    side = view.crop.shape[0]
+    faces = Faces((view.face,), 1, side, side)
+    originals, crops = crop_faces(picture, faces, side)
+    return originals, crops, cut(draw_masks(faces, mask)[:, None], crops)
+
+
+def _pose(view: View) -> FloatArray:
+    return (view.landmarks5 + 0.5) / view.crop.shape[0]
