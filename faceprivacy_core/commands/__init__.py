@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import FacePrivacyError
-from . import anonymize, audit, cloak, decrypt, doctor, encrypt, hide, inspect, key, models, recover, release, report
+from . import anonymize, audit, cloak, decrypt, doctor, encrypt, hide, inspect, key, models, recover, release, report, status
 from .console import say
 from .devices import AUTO, best_device
 from .key_choice import refuse_typed_passphrase
 from .version import ShowVersion
 
-COMMANDS = (anonymize, hide, recover, cloak, encrypt, decrypt, release, inspect, key, audit, report, models, doctor)
+COMMANDS = (anonymize, hide, recover, cloak, encrypt, decrypt, release, inspect, key, audit, report, status, models, doctor)
 STOPPED = 130
 NOBODY_READS = 141
 """Exit status when the reader of the output went away, as `| head` does: that of a program ended by SIGPIPE."""
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         refuse_typed_passphrase(words)
         options = parser.parse_args(words)
+        options.words = words
         if "device" in options:
             _say_that_it_loads()
         if getattr(options, "device", None) == AUTO:

@@ -4,58 +4,100 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import FacePrivacyError
 from ..files import make_folder
+from . import workers
 from .console import say
 from .inputs import Plan
+from .resuming import Progress, Task, add_resuming_options, open_manifest
+
+Write = Callable[[Path, Path], str]
 
 
 def add_run_options(parser: Any) -> None:
     """Add the options of every command that writes one result for every picture."""
     parser.add_argument("--recursive", action="store_true", help="take the subfolders of folders, too")
     parser.add_argument("--force", action="store_true", help="replace results that are there already")
+    add_resuming_options(parser)
 
 
-def write_each(plan: Plan, args: argparse.Namespace, write: Callable[[Path, Path], str]) -> int:
+def write_each(plan: Plan, args: argparse.Namespace, write: Write | None) -> int:
     """Write the result of every picture and say what became of every file.
 
     Args:
         plan: What to read.
-        args: With the folder `out` for the results, which is made if it is missing.
+        args: With the folder `out` for the results, which is made if it is missing. `force` is set while results of an
+            earlier attempt of the same run are replaced.
         write: Writes the result of one picture, given its path and that of the result without
             ending, and returns what to say of it; on an error, nothing of this picture may have
-            been written.
+            been written. None where other processes do it.
 
     Returns:
         Exit status: 0 when every picture was written, 1 otherwise.
     """
+    if workers.is_worker() and write is not None:
+        return workers.serve(lambda path, target, replace: write_one(args, write, path, target, replace=replace))
     make_folder(args.out)
     for path, reason in plan.passed_over:
         say(f"{path}: passed over, {reason}.")
     for path, reason in plan.refused.items():
         say(f"{path}: not written. {reason}", sys.stderr)
-    failed, written = len(plan.refused), 0
-    for path in plan.pictures:
-        if path in plan.refused:
-            continue
-        try:
-            target = plan.target(path, args.out)
-            if target.parent != args.out:
-                make_folder(target.parent)
-            said = write(path, target)
-        except FacePrivacyError as error:
-            failed += 1
-            say(f"{path}: not written. {error}", sys.stderr)
-        except OSError as error:
-            failed += 1
-            say(f"{path}: not written. Expected to read and write files, got: {error.strerror}.", sys.stderr)
-        else:
-            written += 1
-            say(f"{path.name}: {said}")  # outside: a reader of this line that went away is no failure to write
+    with open_manifest(args) as manifest:
+        progress = Progress(plan, args, manifest)
+        tasks = progress.tasks()
+        for path, reason in progress.failed_before.items():
+            say(f"{path}: not written in an earlier run, see --retry-failed. {reason}", sys.stderr)
+        done = _share(tasks, args, progress) if write is None else (_do(task, args, write, progress) for task in tasks)
+        written = sum(done)
     others = f" {len(plan.passed_over)} other files were passed over." if plan.passed_over else ""
-    say(f"{written} of {len(plan.pictures)} pictures written to {args.out}.{others}")
-    return 1 if failed else 0
+    kept = f" {len(progress.kept)} were there already." if progress.kept else ""
+    say(f"{written} of {progress.count} pictures written to {args.out}.{kept}{others}")
+    return 1 if written < len(tasks) or plan.refused or progress.failed_before else 0
+
+
+def write_one(args: argparse.Namespace, write: Write, path: Path, target: Path, *, replace: bool) -> tuple[bool, str]:
+    """Write the result of one picture; say whether it was, and what is to be said of it."""
+    before = getattr(args, "force", False)
+    args.force = before or replace
+    try:
+        if target.parent != args.out:
+            make_folder(target.parent)
+        return True, write(path, target)
+    except FacePrivacyError as error:
+        return False, str(error)
+    except OSError as error:
+        return False, f"Expected to read and write files, got: {error.strerror}."
+    finally:
+        args.force = before
+
+
+def _do(task: Task, args: argparse.Namespace, write: Write, progress: Progress) -> bool:
+    try:
+        progress.begin(task)
+    except OSError as error:
+        return _note(task, progress, False, f"Expected to read the file, got: {error.strerror}.")
+    return _note(task, progress, *write_one(args, write, task.path, task.target, replace=task.replace))
+
+
+def _note(task: Task, progress: Progress, is_written: bool, said: str) -> bool:
+    """Put down what became of an input, and say it."""
+    if is_written:
+        progress.finish(task)
+        say(f"{task.path.name}: {said}")
+    else:
+        progress.fail(task, said)
+        say(f"{task.path}: not written. {said}", sys.stderr)
+    return is_written
+
+
+def _share(tasks: Sequence[Task], args: argparse.Namespace, progress: Progress) -> Iterator[bool]:
+    """Let other processes do the tasks; say of each whether it was done."""
+    by_name = {task.name: task for task in tasks}
+    jobs = (workers.Job(task.name, task.path, task.target, task.replace) for task in tasks)
+    count = max(1, min(args.workers, len(tasks)))
+    for job, (is_written, said) in workers.share(jobs, args.words, count, lambda name: progress.begin(by_name[name])):
+        yield _note(by_name[job.name], progress, is_written, said)

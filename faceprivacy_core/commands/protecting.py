@@ -12,6 +12,8 @@ from .dry_run import add_dry_run_option, show_faces
 from .each_picture import add_run_options, write_each
 from .inputs import is_clip, make_plan
 from .inversion_options import add_inversion_options, chosen_inversion
+from .resuming import add_workers_option
+from .workers import is_worker
 
 if TYPE_CHECKING:
     from ..masks import MaskSettings
@@ -29,6 +31,7 @@ def add_file_options(parser: Any) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
     add_small_face_options(parser)
     add_run_options(parser)
+    add_workers_option(parser)
     add_device_option(parser)
     parser.add_argument("--seed", type=int, default=0, help="same seed, same result (default: 0)")
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is changed")
@@ -77,11 +80,14 @@ def protect_files(args: argparse.Namespace, mask: MaskSettings, method: Method, 
     """
     from ..faces.select import Selection, Which
     from ..small_faces import SmallFaces
-    from .batch import load_tools, protect_file
+    from .batch import check_device, load_tools, protect_file
 
     plan = make_plan(args.inputs, args.out, recursive=args.recursive, clips=clip is not None and not args.dry_run)
     small = SmallFaces(args.min_size, pixelate=args.blur_small)
     selection = Selection(Which.LARGEST if args.largest else Which.ALL)
+    if args.workers > 1 and not is_worker():
+        check_device(args.device)
+        return write_each(plan, args, None)
     if args.dry_run:
         return show_faces(plan, args, selection, small, mask)
     saving = chosen_inversion(args) if "save_inversion" in args else None
