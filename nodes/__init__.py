@@ -23,6 +23,7 @@ from .keyed import KeyedDecrypt, KeyedEncrypt, LoadPrivacyKey
 from .keyed_files import LoadKeyedImage, SaveKeyedImage
 from .saving import SaveCleanImage
 from .schedule import EmbeddingSchedule
+from .tracks import FaceTracks
 
 NODES: list[type[io.ComfyNode]] = [
     LoadBuiltinFaceModel,
@@ -47,6 +48,7 @@ NODES: list[type[io.ComfyNode]] = [
     ChangeLooks,
     SaveCleanImage,
     DonorFace,
+    FaceTracks,
 ]
 
 

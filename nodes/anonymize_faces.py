@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..faceprivacy_core.anonymize import AnonymizeSettings, Look
+from ..faceprivacy_core.clips.batch import protect_followed
 from ..faceprivacy_core.donors import DonorSettings
 from ..faceprivacy_core.faces.detect import load_detector
 from ..faceprivacy_core.faces.select import Which
@@ -16,6 +17,7 @@ from . import _convert, _host, _measuring
 from ._measuring import as_json
 from ._no_face import apply_policy
 from ._one_step import choose_faces, choosing_inputs, last_inputs, load_tools, outputs, policy_input
+from ._types import FacesType
 
 
 class AnonymizeFaces(io.ComfyNode):
@@ -84,6 +86,10 @@ class AnonymizeFaces(io.ComfyNode):
                     tooltip="How hard the identity is pushed away while a new face is drawn; slow.",
                 ),
                 *last_inputs(),
+                FacesType.Input(
+                    "tracks", optional=True,
+                    tooltip="Faces of Face Tracks: everybody has one new face through all frames. No face is searched again.",
+                ),
             ],
             outputs=outputs(),
         )  # fmt: skip
@@ -94,10 +100,11 @@ class AnonymizeFaces(io.ComfyNode):
         seed: int, look: str, candidates: int, follow_traits: bool, steps: int, noise: float, strength: float,
         confidence: float, measure: bool,
         reference: io.Image.Type | None = None, missed: io.Mask.Type | None = None,
+        tracks: Faces | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         images = _convert.image_to_core(image)
         detector = load_detector(_host.model_dirs(), min_confidence=confidence)
-        faces = choose_faces(images, detector, Which(which), numbers, reference, missed)
+        faces = choose_faces(images, detector, Which(which), numbers, reference, missed) if tracks is None else tracks
         originals = images.clone()
         pictures = [_convert.image_to_uint8(one) for one in images]
         apply_policy(images, pictures, faces, on_no_face, is_choice=which != Which.ALL)
@@ -107,9 +114,8 @@ class AnonymizeFaces(io.ComfyNode):
         )  # fmt: skip
         settings = ProtectSettings(Method(method), Fallback(fallback), drawing=drawing)
         with torch.inference_mode(False):
-            result = protect_faces(
-                images.clone(), faces, settings, lambda: load_tools(detector), progress=_host.HostProgress(steps)
-            )
+            protect = protect_faces if tracks is None else protect_followed
+            result = protect(images.clone(), faces, settings, lambda: load_tools(detector), progress=_host.HostProgress(steps))
             measured = None
             if measure:
                 is_guided = Method.NEW_FACE.value in result.methods  # only drawing knows any recogniser
