@@ -172,6 +172,43 @@ def anonymize_where_possible(
     originals, crops = crop_faces(images, faces, model.resolution)
     draw = settings.masks_to_try()
     masks = [cut(draw_one(images, faces), crops) for draw_one in draw]
+    drawn, taken, energies = draw_in_masks(
+        originals, masks, crops, model, recognizers, settings, detector=detector, progress=progress
+    )  # fmt: skip
+    missed = tuple(index for index in range(len(crops)) if index not in drawn)
+    if not drawn:
+        return None, missed
+    kept = take_crops(crops, sorted(drawn))
+    whole = torch.zeros(faces.num_images, 1, faces.height, faces.width)
+    for number in sorted(set(taken.values())):
+        some = take_crops(crops, sorted(index for index in taken if taken[index] == number))
+        whole = torch.maximum(whole, draw[number](images, some.faces))
+    faces_by_variant = torch.stack([drawn[index][variant] for variant in range(settings.variants) for index in sorted(drawn)])
+    return RegenerateResult(paste_faces(images, faces_by_variant, kept, whole, sharpen=True), whole, kept, energies), missed
+
+
+def draw_in_masks(
+    originals: Tensor,
+    masks: Sequence[Tensor],
+    crops: FaceCrops,
+    model: FaceModel,
+    recognizers: Sequence[FaceRecognizer],
+    settings: AnonymizeSettings,
+    *,
+    detector: FaceDetector | None = None,
+    progress: Progress | None = None,
+) -> tuple[dict[int, list[Tensor]], dict[int, int], tuple[float, ...]]:
+    """Draw crops anew with donors, each in the mask in which one fits best.
+
+    Args:
+        originals: (N, 3, S, S) in [0, 1].
+        masks: (N, 1, S, S) each, the smallest first.
+        crops: Placement of the crops.
+        model, recognizers, settings, detector, progress: See `anonymize_faces`.
+
+    Returns:
+        The variants (3, S, S) of every crop for which one passed, the number of its mask, and the mean energies.
+    """
     person = _see(originals, crops, model, recognizers)
     heard = _audition(model, person, masks, settings)
     drawn: dict[int, list[Tensor]] = {}
@@ -192,16 +229,7 @@ def anonymize_where_possible(
                 found = [one for one in results[place :: len(left)] if one is not None]
                 if len(found) == settings.variants:
                     drawn[index], taken[index] = found, number
-    missed = tuple(index for index in range(len(crops)) if index not in drawn)
-    if not drawn:
-        return None, missed
-    kept = take_crops(crops, sorted(drawn))
-    whole = torch.zeros(faces.num_images, 1, faces.height, faces.width)
-    for number in sorted(set(taken.values())):
-        some = take_crops(crops, sorted(index for index in taken if taken[index] == number))
-        whole = torch.maximum(whole, draw[number](images, some.faces))
-    faces_by_variant = torch.stack([drawn[index][variant] for variant in range(settings.variants) for index in sorted(drawn)])
-    return RegenerateResult(paste_faces(images, faces_by_variant, kept, whole, sharpen=True), whole, kept, energies), missed
+    return drawn, taken, energies
 
 
 def _see(originals: Tensor, crops: FaceCrops, model: FaceModel, recognizers: Sequence[FaceRecognizer]) -> Person:

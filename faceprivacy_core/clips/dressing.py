@@ -9,18 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..align import invert_affine, warp
 from ..blending import match_light, match_seam
 from ..candidates import MARGIN
 from ..errors import NumericalError
 from ..faces.by_hand import is_guessed
-from ..images import crop_faces, cut, eye_mouth_distance, paste_faces, skin_ellipse
+from ..images import crop_faces, eye_mouth_distance, paste_faces, skin_ellipse
 from ..masks import MaskSettings, Region, draw_masks
 from ..metrics.similarity import compute_similarity, cut_window
 from ..obscure import Obscuring, obscure_faces
 from ..pixels import to_pixels, to_tensor
 from ..protect import FALSE_MATCH_RATE, Fallback, Method, ProtectSettings
 from ..protocols import FaceRecognizer
-from ..types import Face, FaceCrops, Faces, Picture
+from ..types import Face, FaceCrop, FaceCrops, Faces, FloatArray, Picture
 from .looks import NewLook
 
 LIGHT_MEMORY = 0.6
@@ -128,14 +129,14 @@ class Dresser:
         while chosen:
             here = Faces(tuple(replace(faces[index], image_index=0) for index in chosen), 1, *picture.shape[:2])
             owners = [self._looks[faces[index].track] for index in chosen]
-            masks = [look.masks[self._wider.get(face.track, 0)] for look, face in zip(owners, here.items, strict=True)]
-            areas = [
-                draw_masks(replace(here, items=(face,)), one)[:, None] for face, one in zip(here.items, masks, strict=True)
-            ]
+            originals, crops = crop_faces(to_tensor(picture), here, owners[0].faces.shape[-1])
+            numbers = [self._wider.get(face.track, 0) for face in here.items]
+            soft = [look.mask_at(_pose(crop), number) for crop, look, number in zip(crops.items, owners, numbers, strict=True)]
+            areas = [_laid(one, crop, picture) for one, crop in zip(soft, crops.items, strict=True)]
             area = torch.stack(areas).amax(dim=0)
             area = area if spared is None else area * (1.0 - spared)
-            new = self._fitted(to_tensor(picture), here, areas, owners)
-            drawn = paste_faces(result, new[0], new[1], area, sharpen=True)
+            new = self._fitted(originals, crops, soft, owners)
+            drawn = paste_faces(result, new, crops, area, sharpen=True)
             known = self._still_known(picture, to_pixels(drawn), here)
             known = [chosen[place] for place in known]
             again = [index for index in known if self._wider.get(faces[index].track, 0) < self._most(faces[index])]
@@ -149,22 +150,15 @@ class Dresser:
     def _most(self, face: Face) -> int:
         return len(self._looks[face.track].masks) - 1
 
-    def _fitted(
-        self, images: Tensor, faces: Faces, areas: Sequence[Tensor], looks: Sequence[NewLook]
-    ) -> tuple[Tensor, FaceCrops]:
-        """Bend the new faces to the places and the light of a frame."""
-        side = looks[0].faces.shape[-1]
-        originals, crops = crop_faces(images, faces, side)
+    def _fitted(self, originals: Tensor, crops: FaceCrops, masks: Sequence[Tensor], looks: Sequence[NewLook]) -> Tensor:
+        """Bend the new faces to the places and the light of a frame, (N, 3, S, S)."""
         fitted = []
         for place, (crop, look) in enumerate(zip(crops.items, looks, strict=True)):
             own = originals[place : place + 1]
-            new = look.at((crop.landmarks5 + 0.5) / side)[None].to(own)
-            lit = match_light(new, self._light_of(crop.face, own), skin_ellipse(side))
-            if not is_guessed(crop.face):
-                one = replace(crops, items=(crop,), faces=replace(faces, items=(crop.face,)))
-                lit = match_seam(lit, own, cut(areas[place], one))
-            fitted.append(lit)
-        return torch.cat(fitted), crops
+            new = look.at(_pose(crop))[None].to(own)
+            lit = match_light(new, self._light_of(crop.face, own), skin_ellipse(own.shape[-1]))
+            fitted.append(lit if is_guessed(crop.face) else match_seam(lit, own, masks[place][None].to(own)))
+        return torch.cat(fitted)
 
     def _light_of(self, face: Face, own: Tensor) -> Tensor:
         """Return what a new face takes its light from: the person of the last frames."""
@@ -204,3 +198,13 @@ def _no_new_face(face: Face) -> NumericalError:
         f"Expected a new face for everybody, got none that is large enough, seen, and unknown to recognisers for person "
         f"{face.track} in frame {face.image_index}. Set the fallback to blur, mosaic or solid."
     )
+
+
+def _pose(crop: FaceCrop) -> FloatArray:
+    return (crop.landmarks5 + 0.5) / crop.size
+
+
+def _laid(mask: Tensor, crop: FaceCrop, picture: Picture) -> Tensor:
+    """Lay a mask of a crop (1, S, S) into the picture, (1, 1, H, W)."""
+    to_crop = invert_affine(crop.crop_to_image)
+    return warp(mask[None], to_crop, picture.shape[:2], padding="zeros").clamp(0.0, 1.0)

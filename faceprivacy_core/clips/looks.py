@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..anonymize import AnonymizeSettings, Look, draw_with_donors
+from ..anonymize import AnonymizeSettings, Look, draw_in_masks
 from ..auditions import judge_in_place
 from ..blending import match_light, match_seam
 from ..donors import fill_in, see_person
@@ -18,7 +18,6 @@ from ..embeddings.schedule import recover_schedule
 from ..errors import InputError, NumericalError
 from ..faces.sight import embed_all
 from ..images import crop_faces, crop_landmarks, cut, skin_ellipse
-from ..masks import MaskSettings, draw_masks
 from ..pixels import to_tensor
 from ..protect import FALSE_MATCH_RATE, DrawingTools
 from ..protocols import FaceRecognizer, Progress
@@ -47,12 +46,13 @@ class NewLook:
     Attributes:
         faces: (K, 3, S, S) in [0, 1], one drawn face for every pose.
         poses: (K, 5, 2) landmarks of the person whose face they replace, as fractions of the side.
-        masks: What is replaced, then what is replaced from a frame on in which a recogniser still knows the person.
+        masks: (M, 1, S, S) in [0, 1] for the first pose: what is replaced, then what is replaced from a frame on in which a
+            recogniser still knows the person.
     """
 
     faces: Tensor
     poses: FloatArray
-    masks: tuple[MaskSettings, ...]
+    masks: Tensor
 
     def at(self, pose: FloatArray) -> Tensor:
         """Return the face (3, S, S) for landmarks (5, 2), fractions of the side."""
@@ -64,6 +64,10 @@ class NewLook:
         shares = weights[used] / weights[used].sum()
         bent = torch.stack([bend(self.faces[index], self.poses[index], pose) for index in used])
         return (bent * torch.from_numpy(shares).to(bent).view(-1, 1, 1, 1)).sum(dim=0)
+
+    def mask_at(self, pose: FloatArray, number: int = 0) -> Tensor:
+        """Return a mask (1, S, S) for landmarks (5, 2), fractions of the side; it moves with the face instead of flickering."""
+        return bend(self.masks[number], self.poses[0], pose)
 
 
 def draw_look(
@@ -99,20 +103,17 @@ def draw_look(
     if not views:
         return None
     own = replace(settings, seed=face_seed(settings.seed, person), variants=1)
-    tries = settings.masks_to_try()
     best: tuple[int, NewLook] | None = None
-    for place, mask in enumerate(tries):
-        for attempt in range(ATTEMPTS):
-            one = replace(own, seed=face_seed(own.seed, 0, attempt))
-            first = _draw_first(views[0], tools, one, mask, progress)
-            if first is None:
-                break  # it has been tried from several donors already
-            look = NewLook(first[None], _pose(views[0])[None], tries[place:])
-            known = sum(_is_known(look, view, tools.recognizers) for view in samples)
-            if best is None or known < best[0]:
-                best = known, look
-            if known == 0:
-                return _in_other_poses(look, views, tools, one, progress)
+    for attempt in range(ATTEMPTS):
+        one = replace(own, seed=face_seed(own.seed, 0, attempt))
+        look = _draw_first(views[0], tools, one, progress)
+        if look is None:
+            break  # it has been tried from several donors already
+        known = sum(_is_known(look, view, tools.recognizers) for view in samples)
+        if best is None or known < best[0]:
+            best = known, look
+        if known == 0:
+            break
     return None if best is None else _in_other_poses(best[1], views, tools, own, progress)
 
 
@@ -122,7 +123,7 @@ def _in_other_poses(
     first = look.faces[0]
     drawn = [(first, views[0])]
     for view in views[1:]:
-        again = _draw_again(first, views[0], view, tools, settings, look.masks[0], progress)
+        again = _draw_again(first, views[0], view, tools, settings, look, progress)
         if again is not None:
             drawn.append((again, view))
     return replace(look, faces=torch.stack([face for face, _ in drawn]), poses=np.stack([_pose(view) for _, view in drawn]))
@@ -130,7 +131,8 @@ def _in_other_poses(
 
 def _is_known(look: NewLook, view: View, recognizers: Sequence[FaceRecognizer]) -> bool:
     """Tell whether a recogniser takes a view with the new face for the person, or nearly."""
-    originals, crops, soft = _placed(view, look.masks[0])
+    originals, crops = _placed(view)
+    soft = look.mask_at(_pose(view))[None]
     own, landmarks5 = originals[:1], crop_landmarks(crops)
     lit = match_light(look.at(_pose(view))[None], own, skin_ellipse(own.shape[-1]))
     seen = fill_in(own, soft, match_seam(lit, own, soft))
@@ -143,24 +145,30 @@ def _is_known(look: NewLook, view: View, recognizers: Sequence[FaceRecognizer]) 
 
 
 def _draw_first(
-    view: View, tools: DrawingTools, settings: AnonymizeSettings, mask: MaskSettings, progress: Progress | None
-) -> Tensor | None:  # fmt: skip
-    originals, crops, soft = _placed(view, mask)
+    view: View, tools: DrawingTools, settings: AnonymizeSettings, progress: Progress | None
+) -> NewLook | None:  # fmt: skip
+    originals, crops = _placed(view)
+    masks = [cut(draw(to_tensor(view.crop), crops.faces), crops) for draw in settings.masks_to_try()]
     try:
-        drawn, _ = draw_with_donors(
-            originals, soft, crops, tools.model, tools.recognizers, settings, detector=tools.detector, progress=progress
+        drawn, taken, _ = draw_in_masks(
+            originals, masks, crops, tools.model, tools.recognizers, settings, detector=tools.detector, progress=progress
         )
     except NumericalError:
         return None
-    return drawn[0]
+    if 0 not in drawn:
+        return None
+    chosen = masks[taken[0]][0]
+    larger = sorted((mask[0] for mask in masks if float(mask.sum()) > float(chosen.sum())), key=lambda mask: float(mask.sum()))
+    return NewLook(drawn[0][0][None], _pose(view)[None], torch.stack([chosen, *larger]))
 
 
 def _draw_again(
-    first: Tensor, first_view: View, view: View, tools: DrawingTools, settings: AnonymizeSettings, mask: MaskSettings,
+    first: Tensor, first_view: View, view: View, tools: DrawingTools, settings: AnonymizeSettings, look: NewLook,
     progress: Progress | None,
 ) -> Tensor | None:  # fmt: skip
     """Draw the first face in another pose: bent, noised, and denoised while the model is told that it is the same face."""
-    originals, crops, soft = _placed(view, mask)
+    originals, crops = _placed(view)
+    soft = look.mask_at(_pose(view))[None]
     changeable = regeneration_mask(soft)
     bent = bend(first, _pose(first_view), _pose(view))[None]
     model = tools.model
@@ -185,13 +193,10 @@ def _draw_again(
     return fitted[0] if bool(verdict.passed[0]) else None
 
 
-def _placed(view: View, mask: MaskSettings) -> tuple[Tensor, FaceCrops, Tensor]:
-    """Return the crop of a view (1, 3, S, S), its placement and its mask (1, 1, S, S)."""
-    picture = to_tensor(view.crop)
+def _placed(view: View) -> tuple[Tensor, FaceCrops]:
+    """Return the crop of a view (1, 3, S, S) and its placement."""
     side = view.crop.shape[0]
-    faces = Faces((view.face,), 1, side, side)
-    originals, crops = crop_faces(picture, faces, side)
-    return originals, crops, cut(draw_masks(faces, mask)[:, None], crops)
+    return crop_faces(to_tensor(view.crop), Faces((view.face,), 1, side, side), side)
 
 
 def _pose(view: View) -> FloatArray:

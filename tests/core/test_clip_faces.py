@@ -44,10 +44,16 @@ def face(x: float = 80.0, *, track: int = 0, seen: bool = True, size: float = 13
     return replace(synthetic_face(x, 90, size), track=track, confidence=0.9 if seen else 0.0)
 
 
-def look(colour: float, masks: tuple[MaskSettings, ...] = (INNER, WIDE)) -> NewLook:
+def masks() -> torch.Tensor:
+    """Return the inner face and the whole one of an aligned crop, (2, 1, 64, 64)."""
+    aligned = Face(0, (0.0, 0.0, 64.0, 64.0), FFHQ_TEMPLATE * 64 - 0.5, 1.0)
+    return torch.stack([draw_masks(Faces((aligned,), 1, 64, 64), one) for one in (INNER, WIDE)])
+
+
+def look(colour: float) -> NewLook:
     generator = torch.Generator().manual_seed(1)
     faces = (colour + 0.1 * torch.rand(1, 3, 64, 64, generator=generator)).clamp(0, 1)
-    return NewLook(faces, FFHQ_TEMPLATE[None], masks)
+    return NewLook(faces, FFHQ_TEMPLATE[None], masks())
 
 
 def test_landmarks_are_bent_to_where_they_shall_lie_and_the_rim_stays():
@@ -101,8 +107,8 @@ def test_a_person_has_one_face_in_every_place_and_nothing_else_changes():
         dressed = dresser.dress(given, [here])
         assert dressed.methods == ("new face",)
         mask = draw_masks(Faces((here,), 1, HEIGHT, WIDTH), INNER)[0].numpy()
-        assert np.array_equal(dressed.picture[mask == 0], given[mask == 0])
-        assert np.array_equal(dressed.mask, mask)
+        assert np.array_equal(dressed.picture[dressed.mask == 0], given[dressed.mask == 0])
+        assert np.abs(dressed.mask - mask).mean() < 0.01, "the mask lies where the face is"
         middles.append(dressed.picture[90, int(x)].astype(int))
         assert np.abs(middles[-1] - given[90, int(x)]).max() > 5
     assert np.array_equal(picture(), picture())
@@ -122,8 +128,8 @@ def test_who_is_still_known_is_drawn_wider_for_good_and_then_hidden():
     dresser = Dresser({0: look(0.2)}, [twice], ProtectSettings())
     masks = [dresser.dress(picture(), [face()]).mask for _ in range(2)]
     wide = draw_masks(Faces((face(),), 1, HEIGHT, WIDTH), WIDE)[0].numpy()
-    assert np.array_equal(masks[0], wide)
-    assert np.array_equal(masks[1], wide), "the mask must not go back to the smaller one"
+    assert np.abs(masks[0] - wide).mean() < 0.01
+    assert np.array_equal(masks[1], masks[0]), "the mask must not go back to the smaller one"
     hidden = Dresser({0: look(0.2)}, [EVERYBODY], ProtectSettings()).dress(picture(), [face()])
     assert hidden.methods == ("blur",)
     with pytest.raises(NumericalError, match="person 0"):
