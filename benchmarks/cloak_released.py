@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.cloak_scenes import Scene, crop_scene, open_scene
-from faceprivacy_core.adversarial.attention import record_self_attention
 from faceprivacy_core.adversarial.levels import Levels, invert_to_levels
 from faceprivacy_core.adversarial.reverse import RELEASED as SHIFTED
 from faceprivacy_core.adversarial.reverse import reverse_step
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.cloak import CloakSettings, cloak_faces
+from faceprivacy_core.diffusion.attention import record_self_attention
 from faceprivacy_core.diffusion.schedules import ve_to_vp, vp_to_ve
 from faceprivacy_core.faces.detect import load_detector
 from faceprivacy_core.faces.recognizers import DEFAULT_SURROGATES, load_ensemble

@@ -43,7 +43,7 @@ from faceprivacy_core.keyed.encrypt import EncryptSettings, encrypt_faces
 from faceprivacy_core.keyed.files import read_keyed, write_png
 from faceprivacy_core.keyed.header import RecoveryMode
 from faceprivacy_core.keyed.keys import PrivacyKey
-from faceprivacy_core.keyed.models import BuiltinKeyedModel
+from faceprivacy_core.keyed.models import KeyedModel
 from faceprivacy_core.keyed.picture import KeyedPicture, region_of
 from faceprivacy_core.keyed.regions import claimed_pixels, cut_crop
 from faceprivacy_core.masks import MaskSettings, draw_masks
@@ -64,7 +64,7 @@ class Bench:
         self.detector = load_detector()
         self.seen = load_ensemble(DEFAULT_SURROGATES)
         self.held_out = load_ensemble(DEFAULT_HELD_OUT)
-        self.model = BuiltinKeyedModel(load_face_model())
+        self.model = KeyedModel(load_face_model())
         self.check = CoverCheck(self.detector, self.seen)
         self.key = PrivacyKey.from_bytes(RAW)
 

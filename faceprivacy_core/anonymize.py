@@ -18,8 +18,8 @@ from torch import Tensor
 
 from .auditions import Audition, audition, judge_in_place
 from .builtin.donors import rim_of
-from .builtin.model import FaceModel
 from .candidates import best_of
+from .diffusion.model import Capability, LatentModel, require
 from .donors import DonorSettings, Person, choose_donors, donor_pictures, fill_in, rank_donors, see_person, take_person
 from .embeddings.inversion import ModelIdentity, inversion_of_tokens
 from .embeddings.schedule import recover_schedule
@@ -120,7 +120,7 @@ class AnonymizeSettings(RegenerateSettings):
 def anonymize_faces(
     images: Tensor,
     faces: Faces,
-    model: FaceModel,
+    model: LatentModel,
     recognizers: Sequence[FaceRecognizer],
     settings: AnonymizeSettings,
     *,
@@ -132,7 +132,7 @@ def anonymize_faces(
     Args:
         images: (B, 3, H, W) in [0, 1] on the CPU. Not modified.
         faces: Faces to replace; at least one.
-        model: The built-in face model, on any device.
+        model: Any; donors need the built-in one.
         recognizers: Differentiable recognisers whose identity is pushed away; may be empty at strength 0.
         settings: See `AnonymizeSettings`.
         detector: With donors, says whether a drawn face is one and where; None asks nobody.
@@ -154,7 +154,7 @@ def anonymize_faces(
 def anonymize_where_possible(
     images: Tensor,
     faces: Faces,
-    model: FaceModel,
+    model: LatentModel,
     recognizers: Sequence[FaceRecognizer],
     settings: AnonymizeSettings,
     *,
@@ -169,6 +169,7 @@ def anonymize_where_possible(
     """
     if settings.look is Look.PERSON:
         return regenerate_faces(images, faces, model, settings, _push_away(recognizers, settings), progress=progress), ()
+    require(model, Capability.DONORS, "new faces with a donor's look")
     originals, crops = crop_faces(images, faces, model.resolution)
     draw = settings.masks_to_try()
     masks = [cut(draw_one(images, faces), crops) for draw_one in draw]
@@ -232,16 +233,15 @@ def draw_in_masks(
     return drawn, taken, energies
 
 
-def _see(originals: Tensor, crops: FaceCrops, model: FaceModel, recognizers: Sequence[FaceRecognizer]) -> Person:
+def _see(originals: Tensor, crops: FaceCrops, model: LatentModel, recognizers: Sequence[FaceRecognizer]) -> Person:
     if not recognizers:
         raise InputError("Expected at least one recogniser, to choose a donor and judge what is drawn, got none.")
     with torch.no_grad():
-        device = next(model.autoencoder.parameters()).device
-        latents = in_parts(model.autoencoder.encode, originals.to(device) * 2.0 - 1.0)
+        latents = in_parts(model.encode, originals.to(model.device))
     return see_person(originals, crop_landmarks(crops), recognizers, latents)
 
 
-def _audition(model: FaceModel, person: Person, masks: Sequence[Tensor], settings: AnonymizeSettings) -> list[Audition]:
+def _audition(model: LatentModel, person: Person, masks: Sequence[Tensor], settings: AnonymizeSettings) -> list[Audition]:
     size = person.latents.shape[-1]
     rim = torch.stack([rim_of(mask, size) for mask in masks]).amax(0)
     ranking = rank_donors(model.donors, person, settings.donors, rim)
@@ -270,7 +270,7 @@ def draw_with_donors(
     ranking: Tensor,
     mask: Tensor,
     crops: FaceCrops,
-    model: FaceModel,
+    model: LatentModel,
     settings: AnonymizeSettings,
     *,
     detector: FaceDetector | None = None,
@@ -309,7 +309,7 @@ def draw_with_donors(
     return kept, energies
 
 
-def tell_donors(model: FaceModel, person: Person, ranking: Tensor, mask: Tensor, settings: DonorSettings) -> Tell:
+def tell_donors(model: LatentModel, person: Person, ranking: Tensor, mask: Tensor, settings: DonorSettings) -> Tell:
     """Tell the model donors at every noise level; the drawing starts from them, put into the old surroundings.
 
     Args:
@@ -325,9 +325,9 @@ def tell_donors(model: FaceModel, person: Person, ranking: Tensor, mask: Tensor,
         pictures = donor_pictures(model, chosen, person, settings)
         filled = fill_in(originals, mask.to(originals), pictures)
         with torch.no_grad():
-            tokens = in_parts(model.encode_tokens, pictures)
-            start = in_parts(model.autoencoder.encode, filled * 2.0 - 1.0)
-        inversion = inversion_of_tokens(tokens, model.empty_tokens(), ModelIdentity(model.model_name))
+            tokens = in_parts(lambda part: model.read_tokens(model.encode(part))["unet"], pictures)
+            start = in_parts(model.encode, filled)
+        inversion = inversion_of_tokens(tokens, model.empty.tokens, ModelIdentity(model.name))
         return Told(inversion, recover_schedule(), start)
 
     return tell

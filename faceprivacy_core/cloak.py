@@ -24,13 +24,13 @@ from .adversarial.course import Course
 from .adversarial.goals import Dodge, Goal, Impersonate, Resemble, check_as_many
 from .adversarial.levels import Levels, choose_levels, invert_to_levels
 from .adversarial.objective import Objective, Scene
-from .adversarial.purifier import Purifier, builtin_purifier
 from .adversarial.settings import DEFAULT_WEIGHTS, RELEASED, Aim, CloakSettings
 from .adversarial.sight import Identities, see_sources, thresholds
 from .adversarial.unconditional import EmptyConditions, find_empty_conditions
 from .adversarial.verdict import Judge, check_protected
 from .align import warp
 from .builtin.model import FaceModel
+from .diffusion.model import Capability, LatentModel, require
 from .errors import InputError
 from .faces.by_hand import is_guessed
 from .faces.sight import scale_landmarks
@@ -40,7 +40,7 @@ from .protocols import FaceRecognizer, PerceptualNetwork, Progress
 from .rng import face_seeds
 from .types import FaceCrops, Faces
 
-__all__ = ["DEFAULT_WEIGHTS", "RELEASED", "Aim", "CloakResult", "CloakSettings", "cloak_faces", "cloak_with"]
+__all__ = ["DEFAULT_WEIGHTS", "RELEASED", "Aim", "CloakResult", "CloakSettings", "cloak_faces"]
 
 VIEW_PX = 256
 """Least side of the crops recognisers see during the attack; theirs are 112 or 160 pixels of about half of it."""
@@ -82,25 +82,7 @@ class CloakResult:
 def cloak_faces(
     images: Tensor,
     faces: Faces,
-    model: FaceModel,
-    recognizers: Sequence[FaceRecognizer],
-    settings: CloakSettings,
-    *,
-    target: Identities | None = None,
-    perceptual: PerceptualNetwork | None = None,
-    progress: Progress | None = None,
-) -> CloakResult:
-    """Cloak every given face with the built-in model; see `cloak_with`."""
-    purifier = builtin_purifier(model, bf16=settings.bf16)
-    return cloak_with(
-        images, faces, purifier, recognizers, settings, target=target, perceptual=perceptual, progress=progress
-    )  # fmt: skip
-
-
-def cloak_with(
-    images: Tensor,
-    faces: Faces,
-    purifier: Purifier,
+    model: LatentModel,
     recognizers: Sequence[FaceRecognizer],
     settings: CloakSettings,
     *,
@@ -115,7 +97,7 @@ def cloak_with(
     Args:
         images: (B, 3, H, W) in [0, 1]. Not modified.
         faces: Faces to cloak; at least one.
-        purifier: The model, on the device of the computation.
+        model: The model; its weights are not changed.
         recognizers: Differentiable recognisers to protect against, on that device.
         settings: See `CloakSettings`.
         target: Of `see_target` or `see_faces`: whom to resemble; None is nobody in particular.
@@ -132,7 +114,7 @@ def cloak_with(
         NoFaceError: No face was given.
         InputError: A face has too few pixels or guessed landmarks, the target is the source, the aim lacks a target or
             the acknowledgement, or a truncated gradient that was asked for leads elsewhere.
-        UnsupportedModelError: Recogniser without gradient, model without self-attention.
+        UnsupportedModelError: Recogniser or model without gradient, model without self-attention where that counts.
         NumericalError: A face is not protected, or a computation left the finite numbers.
 
     Laws: seed and settings fix every bit; a batch equals its pictures alone; outside the mask
@@ -143,17 +125,22 @@ def cloak_with(
             "Expected faces in which a detector finds eyes and mouth, got one that was painted by hand: whether recognisers "
             "still know it cannot be checked. Anonymise, blur or cover it instead."
         )
+    require(model, Capability.GRADIENT, "cloaking")
+    if settings.weights.structure > 0.0:
+        require(model, Capability.ATTENTION, "a structure weight")
+    if settings.bf16 and isinstance(model, FaceModel):
+        model = model.in_bfloat16()
     with torch.inference_mode(False):
         course = Course(len(settings.levels), settings.attack.iterations, settings.attempts, progress, watch)
         return _cloak(
-            images.clone(), faces, purifier, recognizers, settings, target, perceptual, course, keep_best_on_cancel
+            images.clone(), faces, model, recognizers, settings, target, perceptual, course, keep_best_on_cancel
         )  # fmt: skip
 
 
 def _cloak(
     images: Tensor,
     faces: Faces,
-    purifier: Purifier,
+    model: LatentModel,
     recognizers: Sequence[FaceRecognizer],
     settings: CloakSettings,
     target: Identities | None,
@@ -161,18 +148,18 @@ def _cloak(
     course: Course,
     keep_best_on_cancel: tuple[type[BaseException], ...],
 ) -> CloakResult:
-    originals, crops = crop_faces(images, faces, max(VIEW_PX, purifier.resolution))
+    originals, crops = crop_faces(images, faces, max(VIEW_PX, model.resolution))
     mask = draw_masks(faces, settings.mask)[:, None]
-    scene = _scene(originals, crops, mask, settings.seed, purifier.empty.device)
+    scene = _scene(originals, crops, mask, settings.seed, model.device)
     goal = _goal(see_sources(recognizers, scene.originals, scene.landmarks5), recognizers, settings, target)
-    levels = choose_levels(purifier.schedule, settings.levels)
-    reference, conditions = _prepare(scene.originals, purifier, levels, settings, course.level)
+    levels = choose_levels(model.schedule, settings.levels)
+    reference, conditions = _prepare(scene.originals, model, levels, settings, course.level)
     whom = None if settings.aim == Aim.DODGE else target
     judge = Judge(images, crops, mask, recognizers, scene.originals.device, whom)
     with Objective(
-        purifier, levels, reference, conditions, scene, recognizers, goal, settings.weights, transforms=settings.transforms,
+        model, levels, reference, conditions, scene, recognizers, goal, settings.weights, transforms=settings.transforms,
         perceptual=perceptual, budget=settings.budget, colour=settings.colour, shift=settings.shift,
-        truncated=settings.is_truncated(purifier.short_cut), checkpointed=settings.checkpoint,
+        truncated=settings.is_truncated(Capability.SHORT_CUT in model.capabilities), checkpointed=settings.checkpoint,
     ) as objective:  # fmt: skip
         if settings.truncated_gradient:
             check_agreement(objective, settings.attack.learning_rate)
@@ -214,15 +201,15 @@ def _goal(
 
 
 def _prepare(
-    originals: Tensor, purifier: Purifier, levels: Levels, settings: CloakSettings, progress: Callable[[int], None]
+    originals: Tensor, model: LatentModel, levels: Levels, settings: CloakSettings, progress: Callable[[int], None]
 ) -> tuple[Tensor, EmptyConditions]:
     """Invert the faces and find what the model is told on the way down."""
-    side = (purifier.resolution, purifier.resolution)
+    side = (model.resolution, model.resolution)
     small = F.interpolate(originals, side, mode="bilinear", antialias=True, align_corners=False).clamp(0.0, 1.0)
-    latent = purifier.encode(small).detach().clone().float()
-    empty = purifier.condition(purifier.empty.clone().expand(len(latent), -1, -1))
-    trajectory = invert_to_levels(purifier.model, latent, levels, empty)
+    latent = model.encode(small).detach().clone().float()
+    empty = model.empty
+    trajectory = invert_to_levels(model.denoise, latent, levels, empty)
     conditions = find_empty_conditions(
-        purifier, trajectory, levels, settings.empty, shift=settings.shift, progress=progress
+        model, trajectory, levels, settings.empty, shift=settings.shift, progress=progress
     )  # fmt: skip
     return trajectory[-1], conditions

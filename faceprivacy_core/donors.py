@@ -164,10 +164,9 @@ def choose_donors(ranking: Tensor, seeds: Sequence[int], settings: DonorSettings
 
 def donor_pictures(model: FaceEncoder, chosen: Tensor, person: Person, settings: DonorSettings) -> Tensor:
     """Draw the chosen donors as crops (R, 3, S, S) in [0, 1], in the person's colours if asked for."""
-    device = next(model.autoencoder.parameters()).device
     with torch.no_grad():
-        parts = [model.autoencoder.decode(part.to(device)) for part in model.donors.latents[chosen].split(DRAWN_AT_ONCE)]
-    return light_up(((torch.cat(parts) + 1.0) / 2.0).clamp(0.0, 1.0), person, settings)
+        parts = [model.decode(part.to(model.device)) for part in model.donors.latents[chosen].split(DRAWN_AT_ONCE)]
+    return light_up(torch.cat(parts).clamp(0.0, 1.0), person, settings)
 
 
 def light_up(pictures: Tensor, person: Person, settings: DonorSettings) -> Tensor:

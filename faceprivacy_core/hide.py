@@ -19,12 +19,11 @@ from torch import Tensor
 
 from .adversarial.attack import AttackSettings
 from .adversarial.objective import Weights
-from .adversarial.purifier import builtin_purifier
 from .adversarial.settings import DEFAULT_ATTACK
 from .adversarial.sight import see_faces
 from .anonymize import AnonymizeSettings, Look, anonymize_faces
-from .builtin.model import FaceModel
-from .cloak import Aim, CloakSettings, cloak_with
+from .cloak import Aim, CloakSettings, cloak_faces
+from .diffusion.model import LatentModel
 from .diffusion.schedules import ddim_sigmas
 from .errors import InputError
 from .guidance.appearance import LOOK_TARGET
@@ -86,7 +85,7 @@ class HideSettings(RegenerateSettings):
 def hide_faces(
     images: Tensor,
     faces: Faces,
-    model: FaceModel,
+    model: LatentModel,
     recognizers: Sequence[FaceRecognizer],
     settings: HideSettings,
     *,
@@ -99,7 +98,7 @@ def hide_faces(
     Args:
         images: (B, 3, H, W) in [0, 1] on the CPU. Not modified.
         faces: Faces to replace; at least one.
-        model: The built-in face model, on any device.
+        model: Any; donors need the built-in one.
         recognizers: Differentiable recognisers that shall go on recognising the person.
         settings: See `HideSettings`.
         detector: With donors, says whether a drawn face is one and where; None asks nobody.
@@ -112,12 +111,12 @@ def hide_faces(
         return _draw(images, faces, model, recognizers, settings, detector, perceptual, progress)
     finish = refinement(settings)
     network = perceptual() if finish.weights.perceptual > 0.0 and perceptual is not None else None
-    steps = len(ddim_sigmas(model.denoiser.schedule, settings.steps, settings.noise)) - 1
+    steps = len(ddim_sigmas(model.schedule, settings.steps, settings.noise)) - 1
     updates = len(finish.levels) + settings.refine
     drawn = _draw(images, faces, model, recognizers, settings, detector, perceptual, _part(progress, 0, updates))
-    person = see_faces(recognizers, images.to(next(model.autoencoder.parameters()).device), faces)
-    refined = cloak_with(
-        drawn.images, repeat_faces(faces, settings.variants), builtin_purifier(model), recognizers, finish,
+    person = see_faces(recognizers, images.to(model.device), faces)
+    refined = cloak_faces(
+        drawn.images, repeat_faces(faces, settings.variants), model, recognizers, finish,
         target=person.repeat(settings.variants), perceptual=network, progress=_part(progress, steps, 0),
     )  # fmt: skip
     return replace(drawn, images=refined.images, mask=draw_masks(faces, settings.mask)[:, None])
@@ -126,7 +125,7 @@ def hide_faces(
 def _draw(
     images: Tensor,
     faces: Faces,
-    model: FaceModel,
+    model: LatentModel,
     recognizers: Sequence[FaceRecognizer],
     settings: HideSettings,
     detector: FaceDetector | None,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .anonymize import AnonymizeSettings, anonymize_faces, anonymize_where_possible
-from .builtin.model import FaceModel
+from .diffusion.model import LatentModel
 from .errors import InputError, NumericalError
 from .faces.by_hand import is_guessed
 from .images import MIN_EYE_MOUTH_PX, eye_mouth_distance
@@ -87,12 +87,12 @@ class DrawingTools:
     """What drawing new faces needs.
 
     Attributes:
-        model: The built-in face model.
+        model: With donors, unless the settings ask for another look.
         recognizers: Push the identity away and judge the result; differentiable, at least one.
         detector: Looks where the new faces are.
     """
 
-    model: FaceModel
+    model: LatentModel
     recognizers: Sequence[FaceRecognizer]
     detector: FaceDetector
 

@@ -1,4 +1,4 @@
-"""Invert faces with the built-in model, and bring them back from what was saved.
+"""Invert faces with a model, and bring them back from what was saved.
 
 Source: Diff-Privacy (He et al. 2023, arXiv 2309.05330), recovery.
 Deviations: fixed-point inversion on the sampler's own levels, with the conditions in the precision in
@@ -7,48 +7,42 @@ Deviations: fixed-point inversion on the sampler's own levels, with the conditio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from .builtin.model import FaceModel
 from .diffusion.inversion import invert_euler
+from .diffusion.model import LatentModel, identity_of
 from .diffusion.samplers import sample_euler
 from .diffusion.schedules import ddim_sigmas
-from .embeddings.inversion import FaceInversion, ModelIdentity, NoiseMap, StageTokens
+from .embeddings.inversion import FaceInversion, NoiseMap
+from .embeddings.persons import TokenSettings, find_tokens, told_of
 from .embeddings.schedule import recover_schedule
 from .embeddings.scheduled import ScheduledDenoiser
 from .errors import InputError
-from .fingerprints import fingerprint, named_weights
 from .images import crop_faces, paste_faces
 from .inversions.checks import check_channels, check_levels, check_model
 from .inversions.stored import as_stored
 from .masks import MaskSettings, draw_masks
 from .protocols import Progress
+from .regenerate import in_parts
+from .rng import face_seeds
 from .types import Faces
 
 DEFAULT_STEPS = 20
 DEFAULT_ITERATIONS = 5
 
-RefineTokens = Callable[[StageTokens, Tensor], StageTokens]
-"""Receives encoded tokens and clean latents (N, C, h, w), returns tokens that describe them better."""
-
-
-def model_identity(model: FaceModel) -> ModelIdentity:
-    """Return the name and fingerprints of the built-in model; it needs no text encoder."""
-    unet, vae = (fingerprint(named_weights(network)) for network in (model.denoiser.unet, model.autoencoder))
-    return ModelIdentity(model.model_name, unet, vae)
-
 
 def invert_faces(
     images: Tensor,
     faces: Faces,
-    model: FaceModel,
+    model: LatentModel,
     *,
     steps: int = DEFAULT_STEPS,
     iterations: int = DEFAULT_ITERATIONS,
-    refine: RefineTokens | None = None,
+    tokens: TokenSettings | None = None,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> FaceInversion:
     """Find tokens and noise from which the model draws the given faces again.
@@ -56,10 +50,11 @@ def invert_faces(
     Args:
         images: (B, 3, H, W) in [0, 1] on the CPU. Not modified.
         faces: Faces of these pictures, at least one.
-        model: The built-in face model, on any device.
+        model: Any, on any device.
         steps: Sampling steps over the whole noise schedule.
         iterations: Fixed-point iterations in each step; the model is called steps * (1 + iterations) times.
-        refine: Improves the encoder's tokens first; None leaves them as they are.
+        tokens: How the faces' tokens are found; None reads them off the picture where the model can, and learns them elsewhere.
+        seed: Of what learning denoises.
         progress: Called after every step.
 
     Returns:
@@ -71,33 +66,27 @@ def invert_faces(
         NumericalError: The inversion left the finite numbers.
     """
     crops, placement = crop_faces(images, faces, model.resolution)
-    crops = crops.to(next(model.autoencoder.parameters()).device)
     with torch.no_grad():
-        latents = model.autoencoder.encode(crops * 2.0 - 1.0)
-        encoded = model.encode_tokens(crops)
-    offsets = torch.zeros(1, encoded.shape[0], 1, encoded.shape[2], device=encoded.device)
-    tokens = StageTokens(offsets, encoded)
-    tokens = as_stored(tokens if refine is None else refine(tokens, latents))
-    identity, empty = model_identity(model), model.empty_tokens()
-    conditions = FaceInversion(tokens.stacked(), empty, identity)
-    schedule = model.denoiser.schedule
-    sigmas = ddim_sigmas(schedule, steps).float()
-    denoiser = ScheduledDenoiser(model.denoiser, schedule, conditions, recover_schedule())
+        latents = in_parts(model.encode, crops.to(model.device))
+    seeds = face_seeds(seed, [crop.face.image_index for crop in placement.items])
+    found = find_tokens(model, latents, seeds, tokens or TokenSettings())
+    told = told_of(model, {name: as_stored(entry) for name, entry in found.items()}, identity_of(model))
+    sigmas = ddim_sigmas(model.schedule, steps).float()
+    denoiser = ScheduledDenoiser(model.denoise, model.schedule, told, recover_schedule())
     with torch.no_grad():
         inverted = invert_euler(denoiser, latents, sigmas, None, iterations=iterations, progress=progress)
     noise = NoiseMap((inverted.noise / sigmas[0]).cpu(), tuple(sigmas.tolist()), inverted.residual)
-    kept = StageTokens(tokens.offsets.cpu(), None if tokens.base is None else tokens.base.cpu())
-    return FaceInversion(kept.stacked(), empty.cpu(), identity, tokens={"unet": kept}, noise=noise, crops=placement)
+    return replace(told.to("cpu"), noise=noise, crops=placement)
 
 
 def recover_crops(
-    inversion: FaceInversion, model: FaceModel, *, steps: int | None = None, progress: Progress | None = None
+    inversion: FaceInversion, model: LatentModel, *, steps: int | None = None, progress: Progress | None = None
 ) -> Tensor:
     """Draw the faces of an inversion again.
 
     Args:
         inversion: Of N faces, with noise map.
-        model: The built-in face model it was made with, on any device.
+        model: The model it was made with, on any device.
         steps: Steps the caller counts on; None takes those of the noise map.
         progress: Called after every step.
 
@@ -111,31 +100,28 @@ def recover_crops(
     """
     if inversion.noise is None:
         raise InputError("Expected an inversion with a noise map, got one without. Invert again with the noise map.")
-    check_model(inversion.model, model_identity(model))
-    check_channels(inversion.noise, model.denoiser.unet.config.in_channels)
-    check_levels(inversion.noise, model.denoiser.schedule, steps)
-    side = model.autoencoder.config.downscale * inversion.noise.latent.shape[-1]
+    check_model(inversion.model, identity_of(model))
+    check_channels(inversion.noise, model.channels)
+    check_levels(inversion.noise, model.schedule, steps)
+    side = model.factor * inversion.noise.latent.shape[-1]
     if side != model.resolution or (inversion.crops is not None and inversion.crops.size != side):
         crop_size = None if inversion.crops is None else inversion.crops.size
         raise InputError(
             f"Expected an inversion of crops of {model.resolution} pixels, got a noise map for {side} and crops of "
             f"{crop_size}. Use the noise map and the placement of one inversion."
         )
-    device = next(model.autoencoder.parameters()).device
-    there = FaceInversion(inversion.stages.to(device), inversion.empty.to(device), inversion.model)
-    denoiser = ScheduledDenoiser(model.denoiser, model.denoiser.schedule, there, recover_schedule())
+    denoiser = ScheduledDenoiser(model.denoise, model.schedule, inversion.to(model.device), recover_schedule())
     sigmas = torch.tensor(inversion.noise.sigmas)
     with torch.no_grad():
-        start = inversion.noise.latent.to(device).float() * sigmas[0].to(device)
+        start = inversion.noise.latent.to(model.device).float() * sigmas[0].to(model.device)
         latents = sample_euler(denoiser, start, sigmas, None, progress=progress)
-        decoded = model.autoencoder.decode(latents)
-    return ((decoded + 1.0) / 2.0).clamp(0.0, 1.0).cpu()
+        return in_parts(model.decode, latents).clamp(0.0, 1.0).cpu()
 
 
 def recover_faces(
     images: Tensor,
     inversion: FaceInversion,
-    model: FaceModel,
+    model: LatentModel,
     mask: MaskSettings | None = None,
     *,
     progress: Progress | None = None,
@@ -145,7 +131,7 @@ def recover_faces(
     Args:
         images: (B, 3, H, W) in [0, 1], for example the protected pictures. Not modified.
         inversion: With noise map and placement.
-        model: The built-in face model it was made with.
+        model: The model it was made with.
         mask: Region that is replaced; None means the default.
         progress: Called after every step.
 

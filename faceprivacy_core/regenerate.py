@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .builtin.model import FaceModel
+from .diffusion.model import LatentModel
 from .diffusion.samplers import Background, sample_euler
 from .diffusion.schedules import ddim_sigmas
-from .embeddings.inversion import FaceInversion, ModelIdentity, inversion_of_tokens
+from .embeddings.inversion import FaceInversion
+from .embeddings.persons import TokenSettings, find_tokens, told_of
 from .embeddings.schedule import StageSchedule, image_then_empty
 from .embeddings.scheduled import ScheduledDenoiser
 from .errors import InputError
@@ -76,6 +77,7 @@ class RegenerateSettings:
         seed: Every face of an image and every variant gets its own noise from it.
         micro_batch: Faces that are decoded for the gradient at a time; None takes all.
         mask: Region that is replaced.
+        tokens: How the person's own tokens are found, where the model is told them.
     """
 
     steps: int = 50
@@ -86,6 +88,7 @@ class RegenerateSettings:
     seed: int = 0
     micro_batch: int | None = None
     mask: MaskSettings = field(default_factory=MaskSettings)
+    tokens: TokenSettings = field(default_factory=TokenSettings)
 
     def __post_init__(self) -> None:
         if self.variants < 1:
@@ -118,7 +121,7 @@ class RegenerateResult:
 def regenerate_faces(
     images: Tensor,
     faces: Faces,
-    model: FaceModel,
+    model: LatentModel,
     settings: RegenerateSettings,
     make_energy: MakeEnergy,
     *,
@@ -129,7 +132,7 @@ def regenerate_faces(
     Args:
         images: (B, 3, H, W) in [0, 1] on the CPU. Not modified.
         faces: Faces to replace; at least one.
-        model: The built-in face model, on any device.
+        model: Any.
         settings: See `RegenerateSettings`.
         make_energy: What guides the faces; not called at strength 0.
         progress: Called after every denoising step.
@@ -157,7 +160,7 @@ def regenerate_crops(
     originals: Tensor,
     mask: Tensor,
     crops: FaceCrops,
-    model: FaceModel,
+    model: LatentModel,
     settings: RegenerateSettings,
     make_energy: MakeEnergy,
     *,
@@ -176,27 +179,25 @@ def regenerate_crops(
     Returns:
         (V * N, 3, S, S) crops in [0, 1] and the mean energy at every guided step.
     """
-    device = next(model.autoencoder.parameters()).device
-    originals, mask = originals.to(device), mask.to(device)
+    originals, mask = originals.to(model.device), mask.to(model.device)
     with torch.no_grad():
-        latent = in_parts(model.autoencoder.encode, originals * 2.0 - 1.0)
+        latent = in_parts(model.encode, originals)
     seeds = face_seeds(settings.seed, [crop.face.image_index for crop in crops.items], settings.variants)
-    told = (tell or tell_the_person(model, latent, settings.switch))(originals, crops, seeds)
+    told = (tell or tell_the_person(model, latent, settings))(originals, crops, seeds)
     latent, start = (z.repeat(len(seeds) // len(z), 1, 1, 1) for z in (latent, told.start))
-    schedule = model.denoiser.schedule
-    denoiser = ScheduledDenoiser(model.denoiser, schedule, told.inversion, told.schedule)
-    sigmas = ddim_sigmas(schedule, settings.steps, settings.noise).float()
-    noise = seeded_noise(seeds, tuple(latent.shape[1:])).to(device)
+    denoiser = ScheduledDenoiser(model.denoise, model.schedule, told.inversion, told.schedule)
+    sigmas = ddim_sigmas(model.schedule, settings.steps, settings.noise).float()
+    noise = seeded_noise(seeds, tuple(latent.shape[1:])).to(model.device)
     latent_mask = F.max_pool2d(mask, originals.shape[-1] // latent.shape[-1])
     background = Background(latent, noise, latent_mask.repeat(settings.variants, 1, 1, 1))
 
     def decode(z: Tensor) -> Tensor:
-        return ((model.autoencoder.decode(z) + 1.0) / 2.0).clamp(0.0, 1.0)
+        return model.decode(z).clamp(0.0, 1.0)
 
     guidance = None
     if settings.strength > 0.0:
         energy = make_energy(originals, mask, crops)
-        guidance = EnergyGuidance(energy, decode, schedule, settings.strength, micro_batch=settings.micro_batch)
+        guidance = EnergyGuidance(energy, decode, model.schedule, settings.strength, micro_batch=settings.micro_batch)
     with torch.no_grad():
         x = sample_euler(
             denoiser, background.restore(start + sigmas[0] * noise, float(sigmas[0])), sigmas, None,
@@ -205,20 +206,18 @@ def regenerate_crops(
         return in_parts(decode, x).cpu(), () if guidance is None else tuple(guidance.history)
 
 
-def tell_the_person(model: FaceModel, latent: Tensor, switch: float) -> Tell:
+def tell_the_person(model: LatentModel, latent: Tensor, settings: RegenerateSettings) -> Tell:
     """Tell the model the person's own tokens above a timestep, and nothing below it.
 
     Args:
-        model: The built-in face model.
+        model: Any.
         latent: (N, C, h, w) of the original crops; the drawing starts from them.
-        switch: Timestep (of 1000).
+        settings: How tokens are found, and below which timestep they are dropped.
     """
 
     def tell(originals: Tensor, crops: FaceCrops, seeds: Sequence[int]) -> Told:
-        with torch.no_grad():
-            tokens = model.token_head(latent)
-        inversion = inversion_of_tokens(tokens, model.empty_tokens(), ModelIdentity(model.model_name))
-        return Told(inversion, image_then_empty(switch), latent)
+        tokens = find_tokens(model, latent, seeds[: len(latent)], settings.tokens)
+        return Told(told_of(model, tokens), image_then_empty(settings.switch), latent)
 
     return tell
 

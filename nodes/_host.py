@@ -117,6 +117,7 @@ class ExactVae:
         with torch.inference_mode(False):
             self.network = trainable_copy(vae.first_stage_model)
         self.device = vae.device
+        self._downscale = vae.downscale_ratio
         self._patcher = comfy.model_patcher.ModelPatcher(
             self.network, load_device=vae.device, offload_device=comfy.model_management.vae_offload_device()
         )

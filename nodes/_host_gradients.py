@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import comfy.model_management
@@ -15,6 +14,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ..faceprivacy_core.diffusion.model import Condition
 from ..faceprivacy_core.protocols import Denoiser
 from . import _host
 
@@ -22,21 +22,9 @@ Result = TypeVar("Result")
 ALONG = "faceprivacy_along"
 
 
-@dataclass(frozen=True, eq=False)
-class HostCondition:
-    """What a UNet of the host is told.
-
-    Attributes:
-        cross: (B, L, D) for cross-attention.
-        pooled: (B, P) second part, for SDXL; None elsewhere.
-    """
-
-    cross: Tensor
-    pooled: Tensor | None = None
-
-    def as_conditioning(self) -> list[Any]:
-        """Return one entry of the host's CONDITIONING."""
-        return [self.cross, {} if self.pooled is None else {"pooled_output": self.pooled}]
+def as_conditioning(cond: Condition) -> list[Any]:
+    """Return one entry of the host's CONDITIONING."""
+    return [cond.tokens, {} if cond.pooled is None else {"pooled_output": cond.pooled}]
 
 
 def ordinary_patcher(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
@@ -70,11 +58,11 @@ class GradientModel:
         self._patcher = ordinary_patcher(model)
         self._patcher.set_additional_models(ALONG, list(along))
 
-    def run(self, job: Callable[[Denoiser, torch.device], Result], empty: HostCondition, shape: Sequence[int]) -> Result:
+    def run(self, job: Callable[[Denoiser, torch.device], Result], empty: Condition, shape: Sequence[int]) -> Result:
         """Run a job that may call the model as often as it likes.
 
         Args:
-            job: Takes the denoiser, whose conditions are `HostCondition`, and its device.
+            job: Takes the denoiser, whose conditions are `Condition`, and its device.
             empty: The empty condition, for the host's preparations.
             shape: (B, C, h, w) of the largest batch; the host makes room for it.
         """
@@ -84,7 +72,7 @@ class GradientModel:
             guider = model_k.inner_model
             template = guider.conds["positive"][0]
 
-            def denoise(x: Tensor, sigma: Tensor | float, cond: HostCondition) -> Tensor:
+            def denoise(x: Tensor, sigma: Tensor | float, cond: Condition) -> Tensor:
                 _host.check_interrupted()
                 guider.conds["positive"] = [self._prepared(template, cond, x)]
                 levels = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(x.shape[0])
@@ -94,7 +82,7 @@ class GradientModel:
             return x
 
         nothing = torch.zeros(shape)
-        entry = [empty.as_conditioning()]
+        entry = [as_conditioning(empty)]
         # Rising levels, as in an inversion: guidance on the MODEL must not be learned around, and refuses them.
         sampling = self._patcher.get_model_object("model_sampling")
         levels = torch.stack([sampling.sigma_min, sampling.sigma_max]).float().cpu()
@@ -104,9 +92,9 @@ class GradientModel:
         )  # fmt: skip
         return results[0]
 
-    def _prepared(self, template: dict[str, Any], cond: HostCondition, x: Tensor) -> dict[str, Any]:
+    def _prepared(self, template: dict[str, Any], cond: Condition, x: Tensor) -> dict[str, Any]:
         """Put a condition where the host has the prepared ones, with the size entries of the host's own encoding."""
-        entry = {**template, "cross_attn": cond.cross, "uuid": uuid.uuid4()}
+        entry = {**template, "cross_attn": cond.tokens, "uuid": uuid.uuid4()}
         if cond.pooled is not None:
-            entry["pooled_output"] = cond.pooled
+            entry["pooled_output"] = cond.pooled.expand(len(cond.tokens), -1)
         return comfy.samplers.encode_model_conds(self._patcher.model.extra_conds, [entry], x, x.device, "positive")[0]

@@ -11,8 +11,9 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
+from ..faceprivacy_core.diffusion.model import Condition
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
-from ._host_gradients import HostCondition, ordinary_patcher
+from ._host_gradients import ordinary_patcher
 
 FAMILIES = ({"l"}, {"h"}, {"l", "g"})
 """Text encoders of SD1.x, SD2.x and SDXL, by the host's names."""
@@ -77,7 +78,7 @@ class TextTokens:
             vectors[name] = weight[rows[0][1][0]].detach().float().cpu().clone().expand(count, -1).clone()
         return vectors
 
-    def condition(self, tokens: Mapping[str, Tensor]) -> HostCondition:
+    def condition(self, tokens: Mapping[str, Tensor]) -> Condition:
         """Encode vectors (B, n, D) by encoder as the host encodes a prompt that has them as words."""
         network = self._patcher.model
         comfy.model_management.load_models_gpu(self.models)
@@ -87,20 +88,20 @@ class TextTokens:
         network.set_clip_options({"execution_device": self._patcher.load_device})
         parts = {name: self._encode(network, name, vectors) for name, vectors in tokens.items()}
         if set(parts) == {"l", "g"}:
-            return HostCondition(torch.cat([parts["l"][0], parts["g"][0]], dim=-1), parts["g"][1])
+            return Condition(torch.cat([parts["l"][0], parts["g"][0]], dim=-1), parts["g"][1])
         ((cross, _),) = parts.values()
-        return HostCondition(cross)
+        return Condition(cross)
 
     def _encode(self, network: nn.Module, name: str, vectors: Tensor) -> tuple[Tensor, Tensor]:
         start, *rest = self._prompt[name]
         rows: list[list[Any]] = [[start, *item, *rest][: 1 + len(rest)] for item in vectors]
         return getattr(network, f"clip_{name}").encode(rows)[:2]
 
-    def _empty(self) -> HostCondition:
+    def _empty(self) -> Condition:
         cross, pooled = self._clip.encode_from_tokens(self._clip.tokenize(""), return_pooled=True)
         with torch.inference_mode(False):
             cross, pooled = cross.detach().clone(), None if pooled is None else pooled.detach().clone()
-        return HostCondition(cross, pooled if "g" in self._prompt else None)
+        return Condition(cross, pooled if "g" in self._prompt else None)
 
     def _keep_inputs(self) -> None:
         """Give the layers' norms a copy each: the host adds in place to what autograd has yet to read."""

@@ -9,10 +9,10 @@ import comfy.model_patcher
 import torch
 from torch import Tensor
 
+from ..faceprivacy_core.diffusion.model import Condition
 from ..faceprivacy_core.embeddings.inversion import StageTokens
 from ..faceprivacy_core.errors import InputError
 from ..faceprivacy_core.inversions.stored import Conditions
-from ._host_gradients import HostCondition
 
 
 class TokenSpace(Protocol):
@@ -24,7 +24,7 @@ class TokenSpace(Protocol):
         learning_rate: Rate at which tokens are learned well.
     """
 
-    empty: HostCondition
+    empty: Condition
     learning_rate: float
 
     @property
@@ -34,7 +34,7 @@ class TokenSpace(Protocol):
         """Return `count` tokens to begin with, (n, D) float32 by encoder."""
         ...
 
-    def condition(self, tokens: Mapping[str, Tensor]) -> HostCondition:
+    def condition(self, tokens: Mapping[str, Tensor]) -> Condition:
         """Turn tokens (B, n, D) by encoder into the condition of a batch of B."""
         ...
 
@@ -51,7 +51,7 @@ class UnetTokens:
     """Measured: the held-out loss falls twice as far in 50 updates as at 0.01 (benchmarks/msi.py)."""
 
     def __init__(self, empty: Tensor) -> None:
-        self.empty = HostCondition(empty.detach().clone())
+        self.empty = Condition(empty.detach().clone())
 
     def start(self, count: int) -> dict[str, Tensor]:
         """Return the first tokens of the empty condition, (n, D).
@@ -59,14 +59,14 @@ class UnetTokens:
         Raises:
             InputError: It has fewer.
         """
-        room = self.empty.cross.shape[1]
+        room = self.empty.tokens.shape[1]
         if not 1 <= count <= room:
             raise InputError(f"Expected 1 to {room} tokens per stage for the built-in face model, got {count}.")
-        return {"unet": self.empty.cross[0, :count].clone()}
+        return {"unet": self.empty.tokens[0, :count].clone()}
 
-    def condition(self, tokens: Mapping[str, Tensor]) -> HostCondition:
+    def condition(self, tokens: Mapping[str, Tensor]) -> Condition:
         """Hand the tokens on."""
-        return HostCondition(tokens["unet"])
+        return Condition(tokens["unet"])
 
 
 def stage_conditions(space: TokenSpace, tokens: Mapping[str, StageTokens]) -> Conditions:
@@ -80,12 +80,12 @@ def stage_conditions(space: TokenSpace, tokens: Mapping[str, StageTokens]) -> Co
     num_stages = len(next(iter(stacked.values())))
     with torch.inference_mode(False), torch.no_grad():
         made = [space.condition({name: part[k].clone() for name, part in stacked.items()}) for k in range(num_stages)]
-        stages = torch.stack([condition.cross.float().cpu() for condition in made])
+        stages = torch.stack([condition.tokens.float().cpu() for condition in made])
         pooled = [condition.pooled.float().cpu() for condition in made if condition.pooled is not None]
         empty_pooled = space.empty.pooled
         return Conditions(
             stages,
-            space.empty.cross.float().cpu(),
+            space.empty.tokens.float().cpu(),
             torch.stack(pooled) if pooled else None,
             None if empty_pooled is None else empty_pooled.float().cpu(),
         )

@@ -12,13 +12,12 @@ from ..faceprivacy_core.adversarial.attack import AttackSettings
 from ..faceprivacy_core.adversarial.goals import check_acknowledged
 from ..faceprivacy_core.adversarial.levels import GRID_SIGMAS
 from ..faceprivacy_core.adversarial.objective import Weights
-from ..faceprivacy_core.adversarial.purifier import Purifier
 from ..faceprivacy_core.adversarial.reverse import ALIGNED, RELEASED
 from ..faceprivacy_core.adversarial.settings import DEFAULT_DEPTH, MAX_FIDELITY, Aim
 from ..faceprivacy_core.adversarial.sight import Identities, see_faces, see_target, thresholds
 from ..faceprivacy_core.adversarial.transforms import TransformSettings
 from ..faceprivacy_core.adversarial.unconditional import EmptyCondition, EmptySettings
-from ..faceprivacy_core.cloak import DEFAULT_WEIGHTS, CloakResult, CloakSettings, cloak_with
+from ..faceprivacy_core.cloak import DEFAULT_WEIGHTS, CloakResult, CloakSettings, cloak_faces
 from ..faceprivacy_core.errors import InputError, NoFaceError
 from ..faceprivacy_core.faces.detect import load_detector
 from ..faceprivacy_core.faces.select import Selection, Which, detect_faces
@@ -29,7 +28,7 @@ from ..faceprivacy_core.types import Faces
 from . import _convert, _host
 from ._host_attack_view import CANCEL, AttackView, plot, report_text
 from ._host_finishing import finishing_sigmas, to_conditioning, to_latent
-from ._host_purifier import with_purifier
+from ._host_model import HostModel, with_model
 from ._types import CropsType, FacesType, RecognizersType
 
 DEFAULTS = CloakSettings()
@@ -40,7 +39,7 @@ SCHEDULES = {"aligned": ALIGNED, "released": RELEASED}
 class AdversarialLatent(io.ComfyNode):
     """Change faces so that people still know them and recognisers do not.
 
-    Core: `faceprivacy_core.cloak.cloak_with`.
+    Core: `faceprivacy_core.cloak.cloak_faces`.
     """
 
     @classmethod
@@ -238,15 +237,15 @@ class AdversarialLatent(io.ComfyNode):
         images, names = _convert.image_to_core(image), [recognizer.name for recognizer in recognizers]
         view = AttackView(model, names, thresholds(recognizers), getattr(cls.hidden, "unique_id", None))
 
-        def cloak(purifier: Purifier) -> CloakResult:
-            looks = load_perceptual(_host.model_dirs(), purifier.empty.device) if perceptual_weight > 0.0 else None
-            return cloak_with(
-                images, faces, purifier, recognizers, settings, target=whom, perceptual=looks, progress=view.step,
+        def cloak(told: HostModel) -> CloakResult:
+            looks = load_perceptual(_host.model_dirs(), told.device) if perceptual_weight > 0.0 else None
+            return cloak_faces(
+                images, faces, told, recognizers, settings, target=whom, perceptual=looks, progress=view.step,
                 watch=view.watch,
                 keep_best_on_cancel=(CANCEL,) if keep_best_on_cancel else (),
             )  # fmt: skip
 
-        result = with_purifier(cloak, model, vae, positive, size, len(faces), low_memory=settings.checkpoint)
+        result = with_model(cloak, model, vae, positive, size, len(faces), low_memory=settings.checkpoint)
         return io.NodeOutput(
             _convert.core_to_image(result.images),
             to_latent(model, result, settings.shift),

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ..diffusion.attention import Recording
+from ..diffusion.model import LatentModel
 from ..errors import InputError
 from ..faces.sight import embed_all
 from ..protocols import FaceRecognizer, PerceptualNetwork
-from .attention import Recording
 from .goals import Goal
 from .immediate import differentiated_now
 from .levels import Levels
-from .purifier import Purifier
 from .reverse import ALIGNED, check_shift, reverse_step
 from .structure import structure_distance
 from .transforms import TransformSettings, transform_copy
@@ -102,7 +102,7 @@ class Objective:
     in, x + mask (D(z_adv) - D(z_ref)), so an attack of zero is the original.
 
     Args:
-        purifier: The frozen model.
+        model: The frozen model.
         levels: Noise levels.
         reference: (N, C, h, w) latents at the deepest level.
         conditions: What the model is told on the way down.
@@ -131,7 +131,7 @@ class Objective:
 
     def __init__(
         self,
-        purifier: Purifier,
+        model: LatentModel,
         levels: Levels,
         reference: Tensor,
         conditions: EmptyConditions,
@@ -153,7 +153,7 @@ class Objective:
             raise InputError(f"Expected a budget of change above 0, got {budget}. Leave it out for no limit.")
         if weights.perceptual > 0.0 and perceptual is None:
             raise InputError("Expected a perceptual network, because its weight is above 0. Pass one, or set the weight to 0.")
-        self.purifier, self.levels, self.reference, self.conditions = purifier, levels, reference, conditions
+        self.model, self.levels, self.reference, self.conditions = model, levels, reference, conditions
         self.scene, self.recognizers, self.goal, self.weights = scene, tuple(recognizers), goal, weights
         self.transforms, self.perceptual, self.budget, self.colour = transforms, perceptual, budget, colour
         self.shift, self.truncated, self.checkpointed = shift, truncated, checkpointed
@@ -162,7 +162,7 @@ class Objective:
         self._recording: Recording | None = None
 
     def __enter__(self) -> Objective:
-        self._context = self.purifier.record() if self.weights.structure > 0.0 else nullcontext()
+        self._context = self.model.record() if self.weights.structure > 0.0 else nullcontext()
         self._recording = self._context.__enter__()
         try:
             self._run_reference()
@@ -250,9 +250,9 @@ class Objective:
     def _step(self, x: Tensor, k: int, faces: Tensor) -> tuple[Tensor, Tensor]:
         if self._recording is not None:
             self._recording.clear()
-        cond = self.purifier.condition(self.conditions.of(k, faces))
+        cond = self.model.empty.telling(self.conditions.of(k, faces))
         through = not self.truncated
-        x = reverse_step(self.purifier.model, x, self.levels, k, cond, shift=self.shift, through_model=through)
+        x = reverse_step(self.model.denoise, x, self.levels, k, cond, shift=self.shift, through_model=through)
         if self._recording is None:
             return x, x.new_zeros(len(x), dtype=torch.float32)
         maps = self._recording.take()
@@ -269,7 +269,7 @@ class Objective:
             self.reference_decoded = self._decode(self.reference_clean)
 
     def _decode(self, clean: Tensor) -> Tensor:
-        decoded = self.purifier.decode(clean)
+        decoded = self.model.decode(clean)
         return decoded.to(torch.promote_types(decoded.dtype, torch.float32))
 
 

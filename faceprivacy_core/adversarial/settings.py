@@ -68,9 +68,9 @@ class CloakSettings:
         seed: Of the first push and the transforms.
         mask: Region that may change.
         truncated_gradient: See `Objective`. None takes it where it is known to agree with the full gradient: at one level,
-            without structure weight, for models with a `short_cut`. True has it measured first and refused where it differs.
+            without structure weight, for models that have `SHORT_CUT`. True has it measured first and refused where it differs.
         checkpoint: See `Objective`.
-        bf16: UNet and decoder of the built-in model compute in bfloat16; see `builtin_purifier`. Other models compute as
+        bf16: UNet and decoder of the built-in model compute in bfloat16; see `FaceModel.in_bfloat16`. Other models compute as
             whoever loaded them decided.
         attempts: How often a face that is not clearly protected is attacked, at most, each time with less regard for fidelity;
             see `attempts.attack_repeatedly`.

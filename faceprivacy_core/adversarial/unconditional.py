@@ -9,9 +9,9 @@ from enum import Enum
 import torch
 from torch import Tensor
 
+from ..diffusion.model import LatentModel
 from ..errors import InputError, NumericalError
 from .levels import Levels
-from .purifier import Purifier
 from .reverse import ALIGNED, check_shift, reverse_step
 
 PATIENCE = 3
@@ -79,7 +79,7 @@ class EmptyConditions:
 
 
 def find_empty_conditions(
-    purifier: Purifier,
+    model: LatentModel,
     trajectory: Tensor,
     levels: Levels,
     settings: EmptySettings,
@@ -90,7 +90,7 @@ def find_empty_conditions(
     """Learn, level by level from the deepest, tokens with which a step lands on the inversion's latent.
 
     Args:
-        purifier: The frozen model.
+        model: The frozen model.
         trajectory: (K + 1, N, C, h, w) latents of the inversion.
         levels: Its levels.
         settings: How.
@@ -113,9 +113,9 @@ def find_empty_conditions(
         raise InputError(f"Expected a trajectory of {len(levels) + 1} latents, got {len(trajectory)}.")
     learned = settings.kind == EmptyCondition.LEARNED and settings.steps > 0
     with torch.inference_mode(False), torch.enable_grad():
-        path, empty = trajectory.detach().clone(), purifier.empty.detach().clone()
+        path, empty = trajectory.detach().clone(), model.empty.tokens.detach().clone()
         empty = empty.to(torch.promote_types(torch.promote_types(empty.dtype, path.dtype), torch.float32))
-        learner = _Learner(purifier, levels, settings, shift, empty, path.shape[1], learned)
+        learner = _Learner(model, levels, settings, shift, empty, path.shape[1], learned)
         x, found = path[-1], []
         for done, k in enumerate(range(len(levels), 0, -1), start=1):
             level, x = learner.learn(k, x, path[k - 1])
@@ -128,9 +128,9 @@ def find_empty_conditions(
 
 class _Learner:
     def __init__(
-        self, purifier: Purifier, levels: Levels, settings: EmptySettings, shift: int, empty: Tensor, count: int, learned: bool
+        self, model: LatentModel, levels: Levels, settings: EmptySettings, shift: int, empty: Tensor, count: int, learned: bool
     ) -> None:
-        self.purifier, self.levels, self.settings, self.shift, self.learned = purifier, levels, settings, shift, learned
+        self.model, self.levels, self.settings, self.shift, self.learned = model, levels, settings, shift, learned
         self.tokens = [empty.clone().requires_grad_(learned) for _ in range(count)]
         self.optimizer = torch.optim.AdamW(self.tokens, settings.learning_rate, weight_decay=settings.weight_decay)
 
@@ -164,8 +164,8 @@ class _Learner:
         return (torch.cat(best_tokens), x.new_tensor(first), x.new_tensor(least)), reached
 
     def _step(self, k: int, x: Tensor, target: Tensor, faces: list[int]) -> tuple[Tensor, Tensor]:
-        cond = self.purifier.condition(torch.cat([self.tokens[face] for face in faces]))
-        landed = reverse_step(self.purifier.model, x, self.levels, k, cond, shift=self.shift)
+        cond = self.model.empty.telling(torch.cat([self.tokens[face] for face in faces]))
+        landed = reverse_step(self.model.denoise, x, self.levels, k, cond, shift=self.shift)
         return landed, (landed.float() - target.float()).pow(2).flatten(1).mean(dim=1)
 
     def _is_done(self, history: list[float]) -> bool:

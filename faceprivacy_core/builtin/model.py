@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,9 +14,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ..diffusion.attention import Recording, record_self_attention
 from ..diffusion.backends.diffusers import DiffusersDenoiser
+from ..diffusion.model import Capability, Condition, Part, Result
 from ..diffusion.schedules import NoiseSchedule
-from ..errors import ModelFileError
+from ..errors import InputError, ModelFileError
+from ..fingerprints import named_weights
+from ..protocols import Denoiser
 from .autoencoder import AutoencoderConfig, FaceAutoencoder
 from .donors import DonorBank, build_donors
 from .tokens import TokenConfig, TokenHead
@@ -86,9 +91,22 @@ class FaceEncoder:
         """
         return build_donors(self.file.config.get("donors", {}), self.file.donors)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.autoencoder.latent_mean.device
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode images (B, 3, S, S) in [0, 1] to latents (B, C, h, w) of unit variance."""
+        return self.autoencoder.encode(images * 2.0 - 1.0)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents to images, about [0, 1], not clipped."""
+        return (self.autoencoder.decode(latents) + 1.0) / 2.0
+
     def encode_tokens(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, S, S) in [0, 1] to tokens (B, L, 768)."""
-        return self.token_head(self.autoencoder.encode(images * 2.0 - 1.0))
+        return self.token_head(self.encode(images))
 
     def empty_tokens(self) -> Tensor:
         """Return the empty condition, (1, L, 768)."""
@@ -97,13 +115,101 @@ class FaceEncoder:
 
 @dataclass(frozen=True, eq=False)
 class FaceModel(FaceEncoder):
-    """The built-in model, ready to run in the core.
+    """The built-in model, ready to run in the core: a `diffusion.model.LatentModel`.
+
+    Its truncated gradient has a cosine of 0.97 to 0.99 with the full one at the first level (6 generated faces; 0.83 to
+    0.95 at three levels), and protects as well: 33 of 36 held-out decisions both (12 faces).
 
     Attributes:
         denoiser: UNet behind the denoiser contract; its conditioning is tokens (B, L, 768).
+        bf16: Let UNet and decoder compute in bfloat16; latents, recorded attention, pictures and losses stay float32. On one
+            core with AVX512-BF16 the decoder took 0.6 of its time and the UNet 0.9.
     """
 
     denoiser: DiffusersDenoiser
+    bf16: bool = False
+    family = "built-in"
+
+    @property
+    def name(self) -> str:
+        return self.model_name
+
+    @property
+    def channels(self) -> int:
+        return self.autoencoder.config.latent_channels
+
+    @property
+    def factor(self) -> int:
+        return self.autoencoder.config.downscale
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        return self.denoiser.schedule
+
+    @property
+    def empty(self) -> Condition:
+        return Condition(self.empty_tokens().detach())
+
+    @property
+    def face(self) -> Condition:
+        return self.empty
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        lacking = set() if self.file.donors else {Capability.DONORS}
+        return frozenset(Capability) - lacking - ({Capability.EXACT} if self.bf16 else set())
+
+    def denoise(self, x: Tensor, sigma: Tensor | float, cond: Condition | Tensor) -> Tensor:
+        """Denoise x (B, C, h, w)."""
+        with self._fast():
+            return self.denoiser(x, sigma, cond).to(x)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents to images, about [0, 1], not clipped."""
+        with self._fast():
+            decoded = self.autoencoder.decode(latents)
+        return (decoded.to(latents) + 1.0) / 2.0
+
+    def read_tokens(self, latents: Tensor) -> dict[str, Tensor]:
+        """Read tokens (B, L, 768) off latents."""
+        return {"unet": self.token_head(latents)}
+
+    def first_tokens(self, count: int) -> dict[str, Tensor]:
+        """Return the first tokens of the empty condition.
+
+        Raises:
+            InputError: It has fewer.
+        """
+        room = len(self.token_head.null)
+        if not 1 <= count <= room:
+            raise InputError(f"Expected 1 to {room} tokens per stage for the built-in face model, got {count}.")
+        return {"unet": self.token_head.null[:count].detach().clone()}
+
+    def condition(self, tokens: Mapping[str, Tensor]) -> Condition:
+        """Hand tokens on: they go straight into cross-attention."""
+        return Condition(tokens["unet"])
+
+    def record(self) -> AbstractContextManager[Recording]:
+        """Open a recording of the UNet's self-attention."""
+        return record_self_attention(self.denoiser.unet)
+
+    def run(self, job: Callable[[Denoiser], Result], shape: Sequence[int]) -> Result:
+        """Run a job; there is nothing to prepare."""
+        return job(self.denoise)
+
+    def weights(self, part: Part) -> list[tuple[str, Tensor]]:
+        """Return the weights of a part; it has no text encoder."""
+        networks = {Part.UNET: self.denoiser.unet, Part.VAE: self.autoencoder}
+        return named_weights(networks[part]) if part in networks else []
+
+    def in_bfloat16(self) -> FaceModel:
+        """Return the model computing in bfloat16, with its weights laid out channels-last, which changes no value."""
+        for network in (self.denoiser.unet, self.autoencoder):
+            network.to(memory_format=torch.channels_last)
+        return replace(self, bf16=True)
+
+    def _fast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def to(self, device: torch.device | str) -> FaceModel:
         """Move all networks in place and return the model."""

@@ -15,7 +15,7 @@ from .key_choice import add_key_arguments, chosen_key
 
 if TYPE_CHECKING:
     from ..keyed.keys import PrivacyKey
-    from ..keyed.models import BuiltinKeyedModel
+    from ..keyed.models import KeyedModel
 
 
 def add_parser(commands: Any) -> None:
@@ -51,15 +51,15 @@ def run(args: argparse.Namespace) -> int:
     return write_each(plan, args, lambda path, target: _decrypt_file(path, target, args, key, load_model))
 
 
-def _load_model(device: str) -> BuiltinKeyedModel:
+def _load_model(device: str) -> KeyedModel:
     from ..builtin.model import load_face_model
-    from ..keyed.models import BuiltinKeyedModel
+    from ..keyed.models import KeyedModel
 
-    return BuiltinKeyedModel(load_face_model().to(device))
+    return KeyedModel(load_face_model().to(device))
 
 
 def _decrypt_file(
-    path: Path, target: Path, args: argparse.Namespace, key: PrivacyKey, load_model: Callable[[], BuiltinKeyedModel]
+    path: Path, target: Path, args: argparse.Namespace, key: PrivacyKey, load_model: Callable[[], KeyedModel]
 ) -> str:
     import numpy as np
 

@@ -92,10 +92,10 @@ def _load(device: str) -> tuple[Any, Any, Any]:
     from ..faces.detect import load_detector
     from ..faces.recognizers import DEFAULT_SURROGATES, load_ensemble
     from ..keyed.checks import CoverCheck
-    from ..keyed.models import BuiltinKeyedModel
+    from ..keyed.models import KeyedModel
 
     detector = load_detector()
-    model = BuiltinKeyedModel(load_face_model().to(device))
+    model = KeyedModel(load_face_model().to(device))
     return model, detector, CoverCheck(detector, load_ensemble(DEFAULT_SURROGATES, device=device))
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from ..diffusion.model import Condition, ModelIdentity
 from ..errors import InputError
 from ..types import FaceCrops
 from .schedule import stage_of
+
+__all__ = ["FaceInversion", "ModelIdentity", "NoiseMap", "StageTokens", "inversion_of_tokens"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,21 +63,6 @@ class NoiseMap:
         return len(self.sigmas) - 1
 
 
-@dataclass(frozen=True)
-class ModelIdentity:
-    """Which model an inversion belongs to.
-
-    Attributes:
-        name: For people.
-        unet, vae, text_encoder: Fingerprints; empty where there is none or none was taken.
-    """
-
-    name: str
-    unet: str = ""
-    vae: str = ""
-    text_encoder: str = ""
-
-
 @dataclass(frozen=True, eq=False)
 class FaceInversion:
     """Embeddings that make a model reproduce N faces. It brings them back, so it shows nothing when printed.
@@ -113,6 +101,18 @@ class FaceInversion:
             if count is not None and count != self.num_faces:
                 raise InputError(f"Expected a {name} of {self.num_faces} faces, got one of {count}.")
 
+    def to(self, device: torch.device | str) -> FaceInversion:
+        """Return the inversion with its conditions and tokens on a device; noise map and placement stay where they are."""
+        tokens = {
+            name: StageTokens(entry.offsets.to(device), None if entry.base is None else entry.base.to(device))
+            for name, entry in self.tokens.items()
+        }
+        pooled, empty_pooled = (None if part is None else part.to(device) for part in (self.pooled, self.empty_pooled))
+        return replace(
+            self, stages=self.stages.to(device), empty=self.empty.to(device), pooled=pooled, empty_pooled=empty_pooled,
+            tokens=tokens,
+        )  # fmt: skip
+
     @property
     def num_stages(self) -> int:
         return self.stages.shape[0]
@@ -124,6 +124,15 @@ class FaceInversion:
     def embedding_at(self, timestep: float) -> Tensor:
         """Return the conditions (N, L, D) that act at a training timestep."""
         return self.stages[stage_of(timestep, self.num_stages)]
+
+    def condition_at(self, timestep: float, variants: int = 1) -> Condition:
+        """Return what the model is told of the faces at a training timestep, (V * N, L, D), variant by variant."""
+        pooled = None if self.pooled is None else self.pooled[stage_of(timestep, self.num_stages)].repeat(variants, 1)
+        return Condition(self.embedding_at(timestep).repeat(variants, 1, 1), pooled)
+
+    def empty_condition(self) -> Condition:
+        """Return the model's empty condition."""
+        return Condition(self.empty, self.empty_pooled)
 
 
 def inversion_of_tokens(tokens: Tensor, empty: Tensor, model: ModelIdentity) -> FaceInversion:

@@ -18,7 +18,7 @@ class ScheduledDenoiser:
     """Chooses the conditioning by noise level, then calls the model.
 
     Args:
-        model: Denoiser whose conditioning is tokens (B, L, D).
+        model: Denoiser whose conditioning is a `Condition`.
         noise_schedule: Translates noise levels to timesteps.
         inversion: Stage embeddings of N faces; batches hold V * N items, variant by variant.
         schedule: When the picture's embedding acts.
@@ -48,6 +48,5 @@ class ScheduledDenoiser:
         level = float(torch.as_tensor(sigma).flatten()[0])
         timestep = self.noise_schedule.continuous_timestep(level)
         if self.schedule.source_at(timestep) is Source.EMPTY:
-            return self.model(x, sigma, self.inversion.empty)
-        tokens = self.inversion.embedding_at(timestep)
-        return self.model(x, sigma, tokens.repeat(x.shape[0] // tokens.shape[0], 1, 1))
+            return self.model(x, sigma, self.inversion.empty_condition())
+        return self.model(x, sigma, self.inversion.condition_at(timestep, x.shape[0] // self.inversion.num_faces))

@@ -8,12 +8,11 @@ from torch import nn
 
 from faceprivacy_core.adversarial.attack import AttackReport, AttackSettings
 from faceprivacy_core.adversarial.objective import Weights
-from faceprivacy_core.adversarial.purifier import builtin_purifier
 from faceprivacy_core.adversarial.sight import Identities, see_faces
 from faceprivacy_core.adversarial.transforms import Change, TransformSettings
 from faceprivacy_core.adversarial.unconditional import EmptyCondition, EmptySettings
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
-from faceprivacy_core.cloak import Aim, CloakResult, CloakSettings, cloak_faces, cloak_with
+from faceprivacy_core.cloak import Aim, CloakResult, CloakSettings, cloak_faces
 from faceprivacy_core.errors import InputError, NoFaceError, NumericalError
 from faceprivacy_core.images import crop_faces
 from faceprivacy_core.types import Faces
@@ -183,8 +182,8 @@ def test_a_cancelled_later_attempt_keeps_the_earlier_better_result(model: FaceMo
             raise CancelledError
 
     settings = replace(CAREFUL, attempts=2)
-    kept = cloak_with(
-        pictures(1), faces_in(1), builtin_purifier(model), RECOGNIZERS, settings, watch=cancel,
+    kept = cloak_faces(
+        pictures(1), faces_in(1), model, RECOGNIZERS, settings, watch=cancel,
         keep_best_on_cancel=(CancelledError,),
     )  # fmt: skip
     once = run(model, settings=replace(settings, attempts=1))
@@ -193,15 +192,15 @@ def test_a_cancelled_later_attempt_keeps_the_earlier_better_result(model: FaceMo
 
 
 def test_in_bfloat16_latents_maps_and_pictures_stay_float32_and_gradients_agree(model: FaceModel):
-    purifiers = [builtin_purifier(model, bf16=bf16) for bf16 in (False, True)]
+    models = (model, model.in_bfloat16())
     start = torch.randn(1, 32, 16, 16, generator=torch.Generator().manual_seed(3))
     gradients, seen = [], []
-    for purifier in purifiers:
+    for one in models:
         x = start.clone().requires_grad_(True)
-        with purifier.record() as recording:
-            clean = purifier.model(x, 0.228, purifier.empty)
+        with one.record() as recording:
+            clean = one.denoise(x, 0.228, one.empty)
             maps = recording.take()
-        decoded = purifier.decode(clean)
+        decoded = one.decode(clean)
         assert {part.dtype for part in (clean, decoded, *maps)} == {torch.float32}
         torch.testing.assert_close(maps[0].sum(dim=-1), torch.ones_like(maps[0][..., 0]))
         gradients.append(torch.autograd.grad(decoded.square().sum(), x)[0].flatten())

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
-from faceprivacy_core.embeddings.inversion import FaceInversion, StageTokens
+from faceprivacy_core.diffusion.model import identity_of
+from faceprivacy_core.embeddings.inversion import FaceInversion
 from faceprivacy_core.errors import InputError, InversionModelError, InversionStepsError, NoFaceError
 from faceprivacy_core.faces.detect import load_detector
 from faceprivacy_core.faces.select import Selection, Which, detect_faces
@@ -23,7 +24,7 @@ from faceprivacy_core.images import cut
 from faceprivacy_core.inversions.contents import UNPROTECTED, from_bytes, to_bytes
 from faceprivacy_core.inversions.stored import conditions_of_tokens, stored_part
 from faceprivacy_core.masks import MaskSettings, draw_masks
-from faceprivacy_core.recover import invert_faces, model_identity, recover_crops, recover_faces
+from faceprivacy_core.recover import invert_faces, recover_crops, recover_faces
 from faceprivacy_core.rng import seeded_noise
 from faceprivacy_core.types import Faces
 
@@ -189,23 +190,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_drawn(model: FaceModel,
     assert calls == []
 
 
-def test_refined_tokens_are_inverted_under_and_saved(model: FaceModel, picture: Tensor, faces: Faces):
-    seen = []
-
-    def refine(tokens: StageTokens, latents: Tensor) -> StageTokens:
-        seen.append((tuple(tokens.offsets.shape), tuple(latents.shape)))
-        offsets = 0.01 * torch.randn(3, *tokens.offsets.shape[1:], generator=torch.Generator().manual_seed(0))
-        return StageTokens(offsets, tokens.base)
-
-    refined = invert_faces(picture, faces, model, steps=2, iterations=0, refine=refine)
-    width = refined.stages.shape[-1]
-    assert seen == [((1, 1, 1, width), (1, 32, 16, 16))]
-    assert refined.num_stages == 3
-    assert refined.tokens["unet"].offsets.shape == (3, 1, 1, width)
-
-
 def test_identity_changes_with_the_weights_only(model: FaceModel):
-    identity = model_identity(model)
-    assert identity == model_identity(load_face_model())
+    identity = identity_of(model)
+    assert identity == identity_of(load_face_model())
     assert len({identity.unet, identity.vae}) == 2
     assert identity.text_encoder == ""

@@ -149,9 +149,9 @@ def test_a_stock_sampler_ends_where_the_way_down_of_the_core_ends(
     from comfy_extras.nodes_custom_sampler import KSamplerSelect, SamplerCustom
 
     results = []
-    cloak_with = core("nodes.adversarial").cloak_with
+    cloak_faces = core("nodes.adversarial").cloak_faces
     monkeypatch.setattr(
-        core("nodes.adversarial"), "cloak_with", lambda *args, **kw: results.append(cloak_with(*args, **kw)) or results[0]
+        core("nodes.adversarial"), "cloak_faces", lambda *args, **kw: results.append(cloak_faces(*args, **kw)) or results[0]
     )
     _, latent, conditioning, sigmas, *_ = run(builtin, schedule=schedule, learned_empty=learned)
     (euler,) = KSamplerSelect.execute("euler").args
@@ -193,16 +193,16 @@ def test_the_short_gradient_is_compared_with_the_full_one_first(run: Callable[..
 def test_the_recorder_sees_every_map_and_restores(core: Core, tiny: Parts) -> None:
     import torch
 
-    purifiers = core("nodes._host_purifier")
+    models = core("nodes._host_model")
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 
-    def job(purifier: Any) -> None:
-        cond, x_ = purifier.condition(purifier.empty.expand(2, -1, -1)), x.clone()
-        plain = purifier.model(x_, 0.5, cond)
-        with pytest.raises(KeyError), purifier.record():  # an exception restores, too
+    def job(model: Any) -> None:
+        cond, x_ = model.empty, x.clone()
+        plain = model.denoise(x_, 0.5, cond)
+        with pytest.raises(KeyError), model.record():  # an exception restores, too
             raise KeyError
-        with purifier.record() as recording, torch.enable_grad():
-            recorded = purifier.model(x_.requires_grad_(), 0.5, cond)
+        with model.record() as recording, torch.enable_grad():
+            recorded = model.denoise(x_.requires_grad_(), 0.5, cond)
             maps = recording.take()
             assert torch.equal(recorded, plain)
             assert len(maps) == 4
@@ -211,12 +211,12 @@ def test_the_recorder_sees_every_map_and_restores(core: Core, tiny: Parts) -> No
                 torch.testing.assert_close(found.sum(-1), torch.ones_like(found.sum(-1)))
             (gradient,) = torch.autograd.grad(sum(found.square().sum() for found in maps), x_)
             assert float(gradient.abs().max()) > 0
-        assert torch.equal(purifier.model(x, 0.5, cond), plain)
-        purifier.model(x, 0.5, cond)
+        assert torch.equal(model.denoise(x, 0.5, cond), plain)
+        model.denoise(x, 0.5, cond)
         with pytest.raises(core("faceprivacy_core.errors").UnsupportedModelError, match="recorded no map"):
             recording.take()
 
-    purifiers.with_purifier(job, tiny.model, tiny.vae, tiny.positive, tiny.size, 2)
+    models.with_model(job, tiny.model, tiny.vae, tiny.positive, tiny.size, 2)
 
 
 def test_a_checkpoint_runs_and_low_memory_changes_nothing(run: Callable[..., Any], tiny: Parts, image: Any) -> None:

@@ -47,7 +47,7 @@ def _latent() -> Tensor:
 def test_builtin_model_has_the_fingerprints_of_the_core(
     core: Core, builtin: dict[str, Any], keyed_model: Callable[..., Any]
 ) -> None:
-    ours = core("faceprivacy_core.keyed.models").BuiltinKeyedModel(core("faceprivacy_core.builtin.model").load_face_model())
+    ours = core("faceprivacy_core.keyed.models").KeyedModel(core("faceprivacy_core.builtin.model").load_face_model())
     theirs = keyed_model(**builtin)
     assert theirs.crop_size == ours.crop_size
     for name in ("vae_fingerprint", "model_fingerprint", "condition_fingerprint"):
@@ -59,7 +59,7 @@ def test_builtin_model_encodes_decodes_and_denoises_as_in_the_core(
 ) -> None:
     import torch
 
-    ours = core("faceprivacy_core.keyed.models").BuiltinKeyedModel(core("faceprivacy_core.builtin.model").load_face_model())
+    ours = core("faceprivacy_core.keyed.models").KeyedModel(core("faceprivacy_core.builtin.model").load_face_model())
     theirs = keyed_model(**builtin)
     crop = _crop(builtin["crop_size"])
     latent = ours.encode(crop)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ...errors import UnsupportedModelError
+from ..model import Condition
 from ..schedules import NoiseSchedule
 
 
@@ -24,7 +25,7 @@ class ConditionalUNet(Protocol):
     """The part of `UNet2DConditionModel` that is used."""
 
     def __call__(
-        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, return_dict: bool
+        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, return_dict: bool, **kwargs: Any
     ) -> tuple[Tensor, ...]: ...
 
 
@@ -35,6 +36,7 @@ class DiffusersDenoiser:
         unet: Network with the call signature of `UNet2DConditionModel`.
         schedule: Noise levels it was trained on.
         prediction: `epsilon`, `v_prediction` or `flow_prediction`, as in the scheduler's `prediction_type`.
+        time_ids: (1, 6) sizes and crop that SDXL is told beside the pooled part of a condition; None elsewhere.
 
     Attributes:
         evaluations: Network calls so far, one for each call of the adapter.
@@ -48,7 +50,13 @@ class DiffusersDenoiser:
         (2023), rectified flow, whose network predicts noise - x0.
     """
 
-    def __init__(self, unet: ConditionalUNet, schedule: NoiseSchedule, prediction: str = Prediction.EPSILON.value) -> None:
+    def __init__(
+        self,
+        unet: ConditionalUNet,
+        schedule: NoiseSchedule,
+        prediction: str = Prediction.EPSILON.value,
+        time_ids: Tensor | None = None,
+    ) -> None:
         if prediction not in [p.value for p in Prediction]:
             raise UnsupportedModelError(
                 f"Expected a model that predicts one of {[p.value for p in Prediction]}, got {prediction!r}."
@@ -56,21 +64,37 @@ class DiffusersDenoiser:
         self.unet = unet
         self.schedule = schedule
         self.prediction = Prediction(prediction)
+        self.time_ids = time_ids
         self.evaluations = 0
 
-    def __call__(self, x: Tensor, sigma: Tensor | float, cond: Tensor) -> Tensor:
-        """Denoise x (B, C, h, w); cond is (B, L, D) or (1, L, D)."""
+    def __call__(self, x: Tensor, sigma: Tensor | float, cond: Condition | Tensor) -> Tensor:
+        """Denoise x (B, C, h, w) in its own type, whatever that of the network.
+
+        Args:
+            x: At level sigma, VE coordinates.
+            sigma: One level, or (B,).
+            cond: A condition of B items or of 1, or its tokens alone.
+        """
         self.evaluations += 1
         sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
         level = sigma.view(-1, 1, 1, 1)
-        cond = cond.expand(x.shape[0], -1, -1) if cond.shape[0] == 1 else cond
         if self.prediction is Prediction.FLOW:
             z, s = x / (1.0 + level), sigma / (1.0 + sigma)
-            velocity = self.unet(z, len(self.schedule) * s, cond, return_dict=False)[0]
+            velocity = self._predict(z, len(self.schedule) * s, cond)
             return z - s.view(-1, 1, 1, 1) * velocity
         c_in = (1.0 + level**2).rsqrt()
         timestep = self.schedule.timestep(sigma)
-        output = self.unet(x * c_in, timestep, cond, return_dict=False)[0]
+        output = self._predict(x * c_in, timestep, cond)
         if self.prediction is Prediction.EPSILON:
             return x - level * output
         return x * c_in**2 - output * level * c_in
+
+    def _predict(self, z: Tensor, timestep: Tensor, cond: Condition | Tensor) -> Tensor:
+        told = cond if isinstance(cond, Condition) else Condition(cond)
+        dtype = getattr(self.unet, "dtype", z.dtype)
+        tokens = told.tokens.to(dtype).expand(z.shape[0], -1, -1) if len(told.tokens) == 1 else told.tokens.to(dtype)
+        more: dict[str, Any] = {}
+        if self.time_ids is not None and told.pooled is not None:
+            pooled, ids = (part.to(z.device, dtype).expand(z.shape[0], -1) for part in (told.pooled, self.time_ids))
+            more["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": ids}
+        return self.unet(z.to(dtype), timestep, tokens, return_dict=False, **more)[0].to(z.dtype)

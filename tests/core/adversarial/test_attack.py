@@ -12,7 +12,7 @@ from faceprivacy_core.adversarial.objective import Weights
 from faceprivacy_core.adversarial.transforms import TransformSettings
 from faceprivacy_core.adversarial.unconditional import EmptySettings
 from faceprivacy_core.errors import InputError, NumericalError
-from tests.core.adversarial.toys import LEVELS, THRESHOLDS, CountingModel, network, objective, scene, sources, tiny_purifier
+from tests.core.adversarial.toys import LEVELS, THRESHOLDS, CountingModel, network, objective, scene, sources, tiny_model
 
 STEPS = AttackSettings(iterations=5, learning_rate=0.1, settle=99)
 
@@ -70,21 +70,21 @@ def test_two_runs_are_equal_whatever_the_global_random_state_is():
 
 
 def test_rows_through_the_model_stay_in_the_budget():
-    purifier = tiny_purifier()
-    counting = CountingModel(purifier.model)
-    counted = replace(purifier, model=counting)
+    model = tiny_model()
+    counting = CountingModel(model.denoise)
+    counted = replace(model, denoise=counting)
     whole = EmptySettings(min_gain=0.0, good_enough=0.0)
-    with objective(1, purifier=counted, empty=whole, goal=Dodge(sources(scene(1)), THRESHOLDS, margin=1.0)) as of:
+    with objective(1, model=counted, empty=whole, goal=Dodge(sources(scene(1)), THRESHOLDS, margin=1.0)) as of:
         attack_latents(of, AttackSettings(iterations=30, learning_rate=0.01))
     assert counting.forward == 3 + 63 + 3 + 90 <= 162
     assert counting.backward == 60 + 87 <= 150
-    assert all(p.grad is None and not p.requires_grad for p in network(purifier).parameters())
+    assert all(p.grad is None and not p.requires_grad for p in network(model).parameters())
 
 
 def test_the_truncated_mode_reaches_the_goal_without_the_models_gradient():
-    purifier = tiny_purifier()
-    counting = CountingModel(purifier.model)
-    result = attack(1, replace(STEPS, iterations=12), purifier=replace(purifier, model=counting), truncated=True)
+    model = tiny_model()
+    counting = CountingModel(model.denoise)
+    result = attack(1, replace(STEPS, iterations=12), model=replace(model, denoise=counting), truncated=True)
     assert result.is_reached.tolist() == [True]
     assert counting.backward == 0
 
@@ -147,24 +147,22 @@ def test_progress_is_told_similarities_and_latents():
 
 
 def test_a_gradient_that_vanishes_is_named():
-    purifier = tiny_purifier()
+    model = tiny_model()
     with (
-        objective(
-            1, purifier=replace(purifier, decode=lambda z: 0.0 * purifier.decode(z)), weights=Weights(structure=0.0)
-        ) as of,
+        objective(1, model=replace(model, decode=lambda z: 0.0 * model.decode(z)), weights=Weights(structure=0.0)) as of,
         pytest.raises(NumericalError, match="got 0 everywhere: half precision underflows"),
     ):
         attack_latents(of, STEPS)
 
 
 def test_a_gradient_that_is_not_finite_is_named():
-    purifier = tiny_purifier()
+    model = tiny_model()
 
     def decode(latents: torch.Tensor) -> torch.Tensor:
-        return purifier.decode(latents) + (latents.detach() - latents).abs().sqrt().mean()
+        return model.decode(latents) + (latents.detach() - latents).abs().sqrt().mean()
 
     with (
-        objective(1, purifier=replace(purifier, decode=decode)) as of,
+        objective(1, model=replace(model, decode=decode)) as of,
         pytest.raises(NumericalError, match="got NaN or infinity"),
     ):
         attack_latents(of, STEPS)
@@ -188,9 +186,9 @@ def test_bad_settings_are_refused():
 
 
 def test_the_inversion_starts_from_the_deepest_level():
-    purifier = tiny_purifier()
-    with objective(1, purifier=purifier) as of:
-        path = invert_to_levels(purifier.model, purifier.encode(of.scene.originals), LEVELS, purifier.empty)
+    model = tiny_model()
+    with objective(1, model=model) as of:
+        path = invert_to_levels(model.denoise, model.encode(of.scene.originals), LEVELS, model.empty)
         assert torch.equal(of.reference, path[-1])
 
 

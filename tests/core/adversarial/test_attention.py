@@ -5,8 +5,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from faceprivacy_core.adversarial.attention import Maps, record_self_attention
 from faceprivacy_core.adversarial.structure import structure_distance
+from faceprivacy_core.diffusion.attention import Maps, record_self_attention
 from faceprivacy_core.errors import InputError, UnsupportedModelError
 from tests.core.adversarial.toys import tiny_unet
 

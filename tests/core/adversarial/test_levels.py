@@ -7,7 +7,7 @@ from faceprivacy_core.adversarial.levels import GRID_SIGMAS, Levels, choose_leve
 from faceprivacy_core.adversarial.reverse import ALIGNED, RELEASED, reverse_step
 from faceprivacy_core.diffusion.schedules import NoiseSchedule, sigmas_to_alphas_cumprod, ve_to_vp, vp_to_ve
 from faceprivacy_core.errors import InputError, NumericalError
-from tests.core.adversarial.toys import LEVELS, SCHEDULE, tiny_purifier
+from tests.core.adversarial.toys import LEVELS, SCHEDULE, tiny_model
 
 ABAR = {1: 0.998296, 51: 0.950524, 101: 0.892981, 151: 0.826399, 251: 0.672151, 351: 0.504819}
 
@@ -70,14 +70,14 @@ def test_the_released_shift_ends_where_the_spec_says():
 
 
 def test_truncated_inversion_is_the_beginning_of_the_full_one_bit_for_bit():
-    purifier = tiny_purifier()
+    model = tiny_model()
     whole = Levels(tuple(SCHEDULE.sigmas[1::50].tolist()), LEVELS.final)
     latent = torch.randn(2, 4, 8, 8)
-    full = invert_to_levels(purifier.model, latent, whole, purifier.empty)
-    purifier.model.evaluations = 0
-    short = invert_to_levels(purifier.model, latent, LEVELS, purifier.empty)
+    full = invert_to_levels(model.denoise, latent, whole, model.empty)
+    model.denoise.evaluations = 0
+    short = invert_to_levels(model.denoise, latent, LEVELS, model.empty)
     assert torch.equal(short, full[:4])
-    assert (len(full), purifier.model.evaluations) == (20, 3)
+    assert (len(full), model.denoise.evaluations) == (20, 3)
 
 
 @pytest.mark.parametrize("sigmas", [(), (0.3, 0.2), (0.3, 0.3), (-0.3,), (0.001,), (40.0,), (float("nan"),)])

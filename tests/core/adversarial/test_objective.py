@@ -6,12 +6,11 @@ import torch
 from faceprivacy_core.adversarial.agreement import truncated_agreement
 from faceprivacy_core.adversarial.levels import predict_noise
 from faceprivacy_core.adversarial.objective import Objective, Weights, budget_shares
-from faceprivacy_core.adversarial.purifier import Purifier
 from faceprivacy_core.adversarial.structure import structure_distance
 from faceprivacy_core.adversarial.transforms import Change, TransformSettings, transform_copy
 from faceprivacy_core.errors import InputError, UnsupportedModelError
 from faceprivacy_core.faces.sight import embed_all
-from tests.core.adversarial.toys import LEVELS, RECOGNIZERS, network, objective, tiny_purifier
+from tests.core.adversarial.toys import LEVELS, RECOGNIZERS, ToyModel, network, objective, tiny_model
 
 DOUBLE = torch.float64
 
@@ -29,14 +28,14 @@ def gradient(of: Objective, latents: torch.Tensor) -> tuple[torch.Tensor, torch.
 def four_rows(of: Objective, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The released formulation: reference and attacked latent twice in every call, nothing cached."""
     pair, structure = torch.cat([of.reference, latents]), latents.new_zeros(())
-    with of.purifier.record() as recording:
+    with of.model.record() as recording:
         for k in range(len(LEVELS), 0, -1):
             cond = of.conditions.tokens[k - 1].expand(4, -1, -1)
-            noise = predict_noise(of.purifier.model, torch.cat([pair, pair]), LEVELS[k], cond)[:2]
+            noise = predict_noise(of.model.denoise, torch.cat([pair, pair]), LEVELS[k], cond)[:2]
             pair = pair + (LEVELS[k - 1] - LEVELS[k]) * noise
             maps = recording.take()
             structure = structure + structure_distance([m[3:] for m in maps], [m[2:3] for m in maps])[0]
-    decoded = of.purifier.decode(pair)
+    decoded = of.model.decode(pair)
     changed = (of.scene.originals + of.scene.mask * (decoded[1:] - decoded[:1])).clamp(0.0, 1.0)
     attack = of.goal.loss(embed_all(RECOGNIZERS, changed, of.scene.landmarks5), torch.zeros(1, dtype=torch.long))
     total = of.weights.attack * attack + of.weights.structure * structure
@@ -158,32 +157,32 @@ def test_the_truncated_gradient_is_the_decoders_alone_and_its_agreement_is_repor
 
 
 def test_processors_are_back_and_no_gradient_is_left_also_when_the_model_fails():
-    purifier = tiny_purifier()
-    unet = network(purifier)
+    model = tiny_model()
+    unet = network(model)
     before = {name: id(processor) for name, processor in unet.attn_processors.items()}
 
     def fail(latents: torch.Tensor) -> torch.Tensor:
         raise ZeroDivisionError
 
-    broken = Purifier(
-        purifier.model, purifier.schedule, purifier.encode, fail, purifier.empty, purifier.resolution, purifier.record
+    broken = ToyModel(
+        model.denoise, model.schedule, model.encode, fail, model.empty, model.resolution, model.record
     )  # fmt: skip
-    with pytest.raises(ZeroDivisionError), objective(1, purifier=broken):
+    with pytest.raises(ZeroDivisionError), objective(1, model=broken):
         pass
-    with objective(1, purifier=purifier) as of:
+    with objective(1, model=model) as of:
         gradient(of, pushed(of))
     assert {name: id(processor) for name, processor in unet.attn_processors.items()} == before
     assert all(p.grad is None for p in unet.parameters())
 
 
 def test_a_model_whose_attention_is_not_recorded_is_refused():
-    purifier, other = tiny_purifier(), tiny_purifier()
-    deaf = Purifier(
-        purifier.model, purifier.schedule, purifier.encode, purifier.decode, purifier.empty, purifier.resolution, other.record
+    model, other = tiny_model(), tiny_model()
+    deaf = ToyModel(
+        model.denoise, model.schedule, model.encode, model.decode, model.empty, model.resolution, other.record
     )  # fmt: skip
-    with pytest.raises(UnsupportedModelError, match="recorded no map"), objective(1, purifier=deaf):
+    with pytest.raises(UnsupportedModelError, match="recorded no map"), objective(1, model=deaf):
         pass
-    with objective(1, purifier=deaf, weights=Weights(structure=0.0)):
+    with objective(1, model=deaf, weights=Weights(structure=0.0)):
         pass
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,14 +13,14 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from faceprivacy_core.adversarial.attention import record_self_attention
 from faceprivacy_core.adversarial.goals import Dodge, Goal
 from faceprivacy_core.adversarial.levels import Levels, choose_levels, invert_to_levels
 from faceprivacy_core.adversarial.objective import Objective, Scene, Weights
-from faceprivacy_core.adversarial.purifier import Purifier
 from faceprivacy_core.adversarial.sight import Identities, see_sources
 from faceprivacy_core.adversarial.unconditional import EmptyCondition, EmptySettings, find_empty_conditions
+from faceprivacy_core.diffusion.attention import Recording, record_self_attention
 from faceprivacy_core.diffusion.backends.diffusers import DiffusersDenoiser
+from faceprivacy_core.diffusion.model import Capability, Condition
 from faceprivacy_core.diffusion.schedules import NoiseSchedule
 from tests.support.recognizer import ProjectionRecognizer
 
@@ -51,15 +52,29 @@ def decode(latents: Tensor) -> Tensor:
     return 0.5 + F.interpolate(colours, (SIDE, SIDE), mode="bilinear") / 4.0
 
 
-def tiny_purifier(dtype: torch.dtype = torch.float32) -> Purifier:
+@dataclass(frozen=True, eq=False)
+class ToyModel:
+    """As much of a `LatentModel` as an attack asks for, in parts that a test may exchange."""
+
+    denoise: Callable[..., Tensor]
+    schedule: NoiseSchedule
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+    empty: Condition
+    resolution: int
+    record: Callable[[], AbstractContextManager[Recording]]
+    capabilities = frozenset({Capability.ATTENTION, Capability.GRADIENT})
+
+
+def tiny_model(dtype: torch.dtype = torch.float32) -> ToyModel:
     unet = tiny_unet(dtype)
     empty = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(1)).to(dtype)
     model = DiffusersDenoiser(unet, SCHEDULE)
-    return Purifier(model, SCHEDULE, encode, decode, empty, SIDE, partial(record_self_attention, unet))
+    return ToyModel(model, SCHEDULE, encode, decode, Condition(empty), SIDE, partial(record_self_attention, unet))
 
 
-def network(purifier: Purifier) -> nn.Module:
-    return purifier.model.unet
+def network(model: ToyModel) -> nn.Module:
+    return model.denoise.unet
 
 
 def pictures(count: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -81,7 +96,7 @@ def sources(of: Scene) -> Identities:
 def objective(
     count: int = 2,
     *,
-    purifier: Purifier | None = None,
+    model: ToyModel | None = None,
     only: Sequence[int] | None = None,
     empty: EmptySettings = FIXED,
     weights: Weights | None = None,
@@ -95,13 +110,13 @@ def objective(
     if only is not None:
         rows = list(only)
         faces = Scene(faces.originals[rows], faces.mask[rows], faces.landmarks5[rows], [faces.seeds[row] for row in rows])
-    purifier = purifier or tiny_purifier(dtype)
-    trajectory = invert_to_levels(purifier.model, encode(faces.originals), levels, purifier.empty)
-    conditions = find_empty_conditions(purifier, trajectory, levels, empty, shift=options.get("shift", 0))
+    model = model or tiny_model(dtype)
+    trajectory = invert_to_levels(model.denoise, encode(faces.originals), levels, model.empty)
+    conditions = find_empty_conditions(model, trajectory, levels, empty, shift=options.get("shift", 0))
     conditions = replace(conditions, tokens=conditions.tokens.to(dtype))
     goal = goal or Dodge(sources(faces), THRESHOLDS)
     weights = weights or Weights(1.0, 1.0)
-    return Objective(purifier, levels, trajectory[-1], conditions, faces, RECOGNIZERS, goal, weights, **options)
+    return Objective(model, levels, trajectory[-1], conditions, faces, RECOGNIZERS, goal, weights, **options)
 
 
 class CountingModel:

@@ -12,7 +12,7 @@ from faceprivacy_core.keyed.container import KeyedFaceRecord
 from faceprivacy_core.keyed.decrypt import decrypt_faces
 from faceprivacy_core.keyed.encrypt import EncryptSettings, encrypt_faces
 from faceprivacy_core.keyed.header import RecoveryMode
-from faceprivacy_core.keyed.models import BuiltinKeyedModel
+from faceprivacy_core.keyed.models import KeyedModel
 from faceprivacy_core.keyed.picture import KeyedPicture
 from faceprivacy_core.masks import MaskSettings, draw_masks
 from tests.core.keyed.scenes import EXACT, IMAGE, KEY, LATENT, LEFT, OTHER, RIGHT, SIGNFLIP, faces_of, owned, reloaded, scene
@@ -62,6 +62,6 @@ def test_files_of_version_1_have_cells_of_8_pixels():
 
 
 def test_the_factor_of_the_built_in_model_is_that_of_its_latents():
-    model = BuiltinKeyedModel(load_face_model())
+    model = KeyedModel(load_face_model())
     latent = model.encode(torch.zeros(1, 3, model.crop_size, model.crop_size))
     assert latent.shape[-1] == latent.shape[-2] == model.crop_size // model.factor

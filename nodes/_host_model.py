@@ -1,10 +1,11 @@
-"""MODEL, VAE and CONDITIONING of the host as the attack sees a diffusion model."""
+"""MODEL, VAE and CONDITIONING of the host as the core's `LatentModel`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
@@ -12,19 +13,85 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
-from ..faceprivacy_core.adversarial.attention import Maps, Recording
-from ..faceprivacy_core.adversarial.purifier import Purifier
+from ..faceprivacy_core.diffusion.attention import Maps, Recording
+from ..faceprivacy_core.diffusion.model import ADVICE, Capability, Condition, Part, Result
+from ..faceprivacy_core.diffusion.schedules import NoiseSchedule
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
 from ..faceprivacy_core.guidance.checkpointing import checkpointed_decode
 from ..faceprivacy_core.protocols import Denoiser
 from . import _host
-from ._host_gradients import GradientModel, HostCondition
+from ._host_gradients import GradientModel
+from ._host_tokens import TokenSpace, UnetTokens
 
-Result = TypeVar("Result")
+
+@dataclass(frozen=True, eq=False)
+class HostModel:
+    """The core's `diffusion.model.LatentModel` on objects of the host; of use inside `with_model` alone.
+
+    Attributes:
+        name, family, resolution, channels, device, schedule, empty: See `LatentModel`.
+        denoise: Of the running sampler.
+        vae: Its VAE.
+        low_memory: Compute the VAE's blocks again for the gradient.
+        record: Opens a recording of the self-attention.
+        space: Where tokens live.
+    """
+
+    name: str
+    family: str
+    resolution: int
+    channels: int
+    device: torch.device
+    schedule: NoiseSchedule
+    empty: Condition
+    denoise: Denoiser
+    vae: OpenVae
+    low_memory: bool
+    record: Callable[[], AbstractContextManager[Recording]]
+    space: TokenSpace
+    capabilities = frozenset({Capability.ATTENTION, Capability.GRADIENT, Capability.EXACT})
+
+    @property
+    def factor(self) -> int:
+        return int(self.vae.downscale)
+
+    @property
+    def face(self) -> Condition:
+        return self.empty
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode images (B, 3, S, S) in [0, 1] without a gradient."""
+        return self.vae.encode(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents to images, about [0, 1], not clipped."""
+        if self.low_memory:
+            return checkpointed_decode(self.vae.decode, self.vae.network)(latents)
+        return self.vae.decode(latents)
+
+    def read_tokens(self, latents: Tensor) -> dict[str, Tensor]:
+        """Refuse: the host reads tokens with a node of its own."""
+        raise UnsupportedModelError(f"Expected tokens of MSI Inversion, got none. {ADVICE[Capability.IMAGE_TOKENS]}")
+
+    def first_tokens(self, count: int) -> dict[str, Tensor]:
+        """Return tokens to begin learning with."""
+        return self.space.start(count)
+
+    def condition(self, tokens: Mapping[str, Tensor]) -> Condition:
+        """Turn tokens (B, n, D) by encoder into the condition of a batch of B."""
+        return self.space.condition(tokens)
+
+    def run(self, job: Callable[[Denoiser], Result], shape: Sequence[int]) -> Result:
+        """Run a job; the sampler is running already."""
+        return job(self.denoise)
+
+    def weights(self, part: Part) -> Iterable[tuple[str, Tensor]]:
+        """Refuse: fingerprints of the host's objects count patches, too, see `_host_fingerprints`."""
+        raise NotImplementedError
 
 
-def with_purifier(
-    job: Callable[[Purifier], Result],
+def with_model(
+    job: Callable[[HostModel], Result],
     model: comfy.model_patcher.ModelPatcher,
     vae: comfy.sd.VAE,
     positive: list[Any],
@@ -33,10 +100,10 @@ def with_purifier(
     *,
     low_memory: bool = False,
 ) -> Result:
-    """Run a job on a purifier made from objects of the host; they stay as they are.
+    """Run a job on a model made from objects of the host; they stay as they are.
 
     Args:
-        job: What to do; the purifier is of use only inside.
+        job: What to do; the model is of use only inside.
         model: MODEL; patches and LoRA apply.
         vae: Its VAE.
         positive: CONDITIONING with one entry, the empty condition.
@@ -56,23 +123,23 @@ def with_purifier(
         network = OpenVae(model, vae)
         with torch.no_grad():
             shape = network.encode(torch.zeros(1, 3, size, size)).shape[1:]
-        decode = checkpointed_decode(network.decode, network.network) if low_memory else network.decode
         frozen = RecordableModel(model, [network.patcher])
 
         def run(denoiser: Denoiser, device: torch.device) -> Result:
-            tokens = empty.cross.to(device, torch.float32)
-            pooled = None if empty.pooled is None else empty.pooled.to(device)
-
-            def condition(tokens: Tensor) -> HostCondition:
-                return HostCondition(tokens, None if pooled is None else pooled.expand(len(tokens), -1))
-
-            _check_gradient(denoiser, torch.zeros(1, *shape, device=device), float(schedule.sigmas[0]), condition(tokens))
-            return job(Purifier(denoiser, schedule, network.encode, decode, tokens, size, frozen.record, condition))
+            told = Condition(empty.tokens.to(device, torch.float32), None if empty.pooled is None else empty.pooled.to(device))
+            _check_gradient(denoiser, torch.zeros(1, *shape, device=device), float(schedule.sigmas[0]), told)
+            family = type(model.model).__name__
+            return job(
+                HostModel(
+                    "MODEL", family, size, shape[0], device, schedule, told, denoiser, network, low_memory, frozen.record,
+                    UnetTokens(told.tokens),
+                )
+            )  # fmt: skip
 
         return frozen.run(run, empty, (num_faces, *shape))
 
 
-def empty_condition(positive: list[Any]) -> HostCondition:
+def empty_condition(positive: list[Any]) -> Condition:
     """Read the only entry of a CONDITIONING; call outside inference mode.
 
     Raises:
@@ -88,11 +155,16 @@ def empty_condition(positive: list[Any]) -> HostCondition:
     if extra:
         raise InputError(f"Expected {wanted}, got one with {', '.join(extra)}. Connect it without.")
     pooled = options.get("pooled_output")
-    return HostCondition(tokens.detach().clone(), None if pooled is None else pooled.detach().clone())
+    return Condition(tokens.detach().clone(), None if pooled is None else pooled.detach().clone())
 
 
 class OpenVae(_host.ExactVae):
     """An exact VAE whose pictures are not clipped, because clipped pixels give no gradient."""
+
+    @property
+    def downscale(self) -> int:
+        """Side of a picture divided by that of its latent."""
+        return self._downscale
 
     @property
     def patcher(self) -> comfy.model_patcher.ModelPatcher:
@@ -164,9 +236,9 @@ def _split_heads(values: Tensor, heads: int) -> Tensor:
     return values.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _check_gradient(denoiser: Denoiser, x: Tensor, sigma: float, cond: HostCondition) -> None:
+def _check_gradient(denoiser: Denoiser, x: Tensor, sigma: float, cond: Condition) -> None:
     # Through the condition: the latent itself is a part of the result, whatever the network does.
-    probe = HostCondition(cond.cross.clone().requires_grad_(True), cond.pooled)
+    probe = Condition(cond.tokens.clone().requires_grad_(True), cond.pooled)
     with torch.enable_grad():
         denoised = denoiser(x, sigma, probe)
     if not denoised.requires_grad:
