@@ -192,7 +192,7 @@ def draw_in_masks(
     originals: Tensor,
     masks: Sequence[Tensor],
     crops: FaceCrops,
-    model: FaceModel,
+    model: LatentModel,
     recognizers: Sequence[FaceRecognizer],
     settings: AnonymizeSettings,
     *,

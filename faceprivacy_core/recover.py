@@ -7,23 +7,24 @@ Deviations: fixed-point inversion on the sampler's own levels, with the conditio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .diffusion.inversion import invert_euler
-from .diffusion.model import LatentModel, identity_of
+from .diffusion.model import Capability, LatentModel, identity_of
 from .diffusion.samplers import sample_euler
 from .diffusion.schedules import ddim_sigmas
-from .embeddings.inversion import FaceInversion, NoiseMap
+from .embeddings.inversion import FaceInversion, NoiseMap, StageTokens
 from .embeddings.persons import TokenSettings, find_tokens, told_of
 from .embeddings.schedule import recover_schedule
 from .embeddings.scheduled import ScheduledDenoiser
 from .errors import InputError
 from .images import crop_faces, paste_faces
 from .inversions.checks import check_channels, check_levels, check_model
-from .inversions.stored import as_stored
+from .inversions.stored import Conditions, StoredInversion, as_stored, conditions_of_tokens
 from .masks import MaskSettings, draw_masks
 from .protocols import Progress
 from .regenerate import in_parts
@@ -77,6 +78,24 @@ def invert_faces(
         inverted = invert_euler(denoiser, latents, sigmas, None, iterations=iterations, progress=progress)
     noise = NoiseMap((inverted.noise / sigmas[0]).cpu(), tuple(sigmas.tolist()), inverted.residual)
     return replace(told.to("cpu"), noise=noise, crops=placement)
+
+
+def open_inversion(stored: StoredInversion, model: LatentModel) -> FaceInversion:
+    """Return a saved inversion with its conditions, ready for sampling with the model it was made with.
+
+    Raises:
+        InversionModelError: The model is another one.
+        InputError: The tokens are for another kind of model.
+    """
+    check_model(stored.model, identity_of(model))
+
+    def make(tokens: Mapping[str, StageTokens]) -> Conditions:
+        if Capability.IMAGE_TOKENS in model.capabilities:
+            return conditions_of_tokens(model.empty.tokens)(tokens)
+        told = told_of(model, tokens, stored.model)
+        return Conditions(told.stages, told.empty, told.pooled, told.empty_pooled)
+
+    return stored.with_conditions(make)
 
 
 def recover_crops(

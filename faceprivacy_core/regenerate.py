@@ -26,10 +26,10 @@ from .embeddings.persons import TokenSettings, find_tokens, told_of
 from .embeddings.schedule import StageSchedule, image_then_empty
 from .embeddings.scheduled import ScheduledDenoiser
 from .errors import InputError
+from .freed import give_back
 from .guidance.guided import EnergyGuidance, ImageEnergy
 from .images import crop_faces, cut, paste_faces
 from .masks import MaskSettings, draw_masks
-from .memory import give_back
 from .protocols import Progress
 from .rng import face_seeds, seeded_noise
 from .types import FaceCrops, Faces
@@ -197,7 +197,8 @@ def regenerate_crops(
     guidance = None
     if settings.strength > 0.0:
         energy = make_energy(originals, mask, crops)
-        guidance = EnergyGuidance(energy, decode, model.schedule, settings.strength, micro_batch=settings.micro_batch)
+        at_once = min(settings.micro_batch or len(seeds), model.at_once)
+        guidance = EnergyGuidance(energy, decode, model.schedule, settings.strength, micro_batch=at_once)
     with torch.no_grad():
         x = sample_euler(
             denoiser, background.restore(start + sigmas[0] * noise, float(sigmas[0])), sigmas, None,

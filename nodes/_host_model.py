@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..faceprivacy_core.diffusion.attention import Maps, Recording
+from ..faceprivacy_core.diffusion.checkpointing import checkpointed_decode
 from ..faceprivacy_core.diffusion.model import ADVICE, Capability, Condition, Part, Result
 from ..faceprivacy_core.diffusion.schedules import NoiseSchedule
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
-from ..faceprivacy_core.guidance.checkpointing import checkpointed_decode
 from ..faceprivacy_core.protocols import Denoiser
 from . import _host
 from ._host_gradients import GradientModel
@@ -49,6 +49,7 @@ class HostModel:
     low_memory: bool
     record: Callable[[], AbstractContextManager[Recording]]
     space: TokenSpace
+    at_once = 8
     capabilities = frozenset({Capability.ATTENTION, Capability.GRADIENT, Capability.EXACT})
 
     @property

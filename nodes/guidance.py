@@ -8,11 +8,11 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..faceprivacy_core.diffusion.checkpointing import checkpointed_decode
 from ..faceprivacy_core.faces.landmarks import load_landmarker
 from ..faceprivacy_core.guidance import guided
 from ..faceprivacy_core.guidance.appearance import LOOK_TARGET
 from ..faceprivacy_core.guidance.build import CombinedEnergy, EnergyWeights, build_energy
-from ..faceprivacy_core.guidance.checkpointing import checkpointed_decode
 from ..faceprivacy_core.guidance.gradient import Decode
 from ..faceprivacy_core.metrics.perceptual import load_perceptual
 from ..faceprivacy_core.protocols import FaceRecognizer

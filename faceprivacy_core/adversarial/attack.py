@@ -9,6 +9,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from ..diffusion.model import batches
 from ..errors import InputError, NumericalError
 from ..rng import seeded_noise
 from .objective import Objective, Outcome
@@ -182,22 +183,29 @@ class _Search:
             return
         self._kick()
         for iteration in range(1, total + 1):
-            faces = torch.tensor(active, device=self.objective.reference.device)
-            with torch.set_grad_enabled(iteration < total):
-                outcome = self.objective(torch.cat([self.parameters[face] for face in active]), faces, iteration)
-            self._note(outcome, active, iteration)
+            self.rows.append({})
+            shares: dict[int, Tensor] = {}
+            for some in batches(active, self.objective.model.at_once):
+                faces = torch.tensor(some, device=self.objective.reference.device)
+                with torch.set_grad_enabled(iteration < total):
+                    outcome = self.objective(torch.cat([self.parameters[face] for face in some]), faces, iteration)
+                self._note(outcome, some, iteration)
+                going = [row for row, face in enumerate(some) if not self._is_done(face, iteration)]
+                if iteration < total and going:
+                    self._differentiate(outcome, going, [some[row] for row in going])
+                    shares |= {some[row]: outcome.shares[row] for row in going}
             if progress is not None:
                 progress(self._report(iteration))
-            going = [row for row, face in enumerate(active) if not self._is_done(face, iteration)]
-            if iteration == total or not going:
+            active = list(shares)
+            if not active:
                 return
-            active = [active[row] for row in going]
-            self._update(outcome, going, active)
+            self._update(shares)
 
     def result(self, cancelled: bool) -> AttackResult:
         count, device = len(self.best), self.best_residuals.device
         empty = torch.zeros(0, count, device=device)
-        columns = {name: torch.stack([row[name] for row in self.rows]) if self.rows else empty for name in COLUMNS}
+        rows = [row for row in self.rows if row]  # one is empty where the model itself was cancelled
+        columns = {name: torch.stack([row[name] for row in rows]) if rows else empty for name in COLUMNS}
         reached = torch.tensor([not key[0] for key in self.best_keys])
         iterations = torch.tensor(self.best_iterations)
         return AttackResult(torch.cat(self.best), self.best_residuals, reached, iterations, History(**columns), cancelled)
@@ -221,12 +229,10 @@ class _Search:
                 self.best_keys[face], self.best_iterations[face] = key, iteration
                 self.best[face] = self._drawn_back(face, outcome.shares[row])
                 self.best_residuals[face] = outcome.residuals[row].detach()
-        noted = {}
+        noted = self.rows[-1]
         for name in COLUMNS:
             values = getattr(outcome, name).detach()
-            noted[name] = values.new_full((len(self.parameters), *values.shape[1:]), float("nan"))
-            noted[name][active] = values
-        self.rows.append(noted)
+            noted.setdefault(name, values.new_full((len(self.parameters), *values.shape[1:]), float("nan")))[active] = values
 
     def _report(self, iteration: int) -> AttackReport:
         latest = self.rows[-1]["similarities"].clone()
@@ -245,15 +251,19 @@ class _Search:
         still = self.objective.reference[face : face + 1].to(self.parameters[face])
         return torch.lerp(still, self.parameters[face].detach(), share.to(still))
 
-    def _update(self, outcome: Outcome, rows: list[int], faces: list[int]) -> None:
-        """Take one step for the faces of some rows of an outcome."""
+    def _differentiate(self, outcome: Outcome, rows: list[int], faces: list[int]) -> None:
+        """Keep the gradients of the faces of some rows of an outcome; its graph is not needed afterwards."""
         parameters = [self.parameters[face] for face in faces]
         gradients = torch.autograd.grad(LOSS_SCALE * outcome.total[rows].sum(), parameters)
         for row, face, gradient in zip(rows, faces, gradients, strict=True):
             _check_gradient(gradient, face, wants_none=bool(outcome.is_reached[row] | (outcome.attack[row] == 0.0)))
             self.parameters[face].grad = gradient
+
+    def _update(self, shares: dict[int, Tensor]) -> None:
+        """Take one step for the faces that have a gradient, given what share of their change is taken."""
+        for face, share in shares.items():
             with torch.no_grad():
-                self.parameters[face].copy_(self._drawn_back(face, outcome.shares[row]))
+                self.parameters[face].copy_(self._drawn_back(face, share))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

@@ -158,6 +158,7 @@ class Objective:
         self.transforms, self.perceptual, self.budget, self.colour = transforms, perceptual, budget, colour
         self.shift, self.truncated, self.checkpointed = shift, truncated, checkpointed
         self._maps: dict[int, tuple[Tensor, ...]] = {}
+        self._reference_maps: dict[int, list[tuple[Tensor, ...]]] | None = None
         self._context: AbstractContextManager[Recording | None] | None = None
         self._recording: Recording | None = None
 
@@ -256,17 +257,22 @@ class Objective:
         if self._recording is None:
             return x, x.new_zeros(len(x), dtype=torch.float32)
         maps = self._recording.take()
-        if k not in self._maps:  # the reference run
-            self._maps[k] = tuple(part.detach() for part in maps)
+        if self._reference_maps is not None:
+            self._reference_maps.setdefault(k, []).append(tuple(part.detach() for part in maps))
+            return x, x.new_zeros(len(x), dtype=torch.float32)
         kept = tuple(part[faces.to(part.device)] for part in self._maps[k])
         return x, structure_distance(maps, kept, row_norm=self.weights.row_norm)
 
     def _run_reference(self) -> None:
         with torch.inference_mode(False), torch.no_grad():
             self.reference = self.reference.clone()  # whoever made it may have been in inference mode
-            faces = torch.arange(len(self.reference), device=self.reference.device)
-            self.reference_clean, _ = self.run(self.reference, faces)
-            self.reference_decoded = self._decode(self.reference_clean)
+            every = torch.arange(len(self.reference), device=self.reference.device)
+            self._reference_maps = {}
+            clean = [self.run(self.reference[faces], faces)[0] for faces in every.split(self.model.at_once)]
+            found, self._reference_maps = self._reference_maps, None
+            self._maps = {k: tuple(map(torch.cat, zip(*parts, strict=True))) for k, parts in found.items()}
+            self.reference_clean = torch.cat(clean)
+            self.reference_decoded = torch.cat([self._decode(part) for part in clean])
 
     def _decode(self, clean: Tensor) -> Tensor:
         decoded = self.model.decode(clean)

@@ -9,7 +9,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from ..diffusion.model import LatentModel
+from ..diffusion.model import LatentModel, batches
 from ..errors import InputError, NumericalError
 from .levels import Levels
 from .reverse import ALIGNED, check_shift, reverse_step
@@ -142,21 +142,25 @@ class _Learner:
         active = list(range(count))
         for step in range(self.settings.steps + 1 if self.learned else 1):
             is_last = step == self.settings.steps or not self.learned
-            with torch.set_grad_enabled(not is_last):
-                landed, errors = self._step(k, x[active], target[active], active)
-            if not bool(torch.isfinite(errors).all()):
-                raise NumericalError(f"The error of level {k} is not finite. Load the model in bf16 or fp32.")
-            for row, (face, error) in enumerate(zip(active, errors.tolist(), strict=True)):
-                if not histories[face] or error < min(histories[face]):
-                    best_tokens[face], reached[face] = self.tokens[face].detach().clone(), landed[row].detach()
-                histories[face].append(error)
-            if is_last:
-                break
-            going = [row for row, face in enumerate(active) if not self._is_done(histories[face])]
-            active = [active[row] for row in going]
+            left: list[int] = []
+            for some in batches(active, self.model.at_once):
+                with torch.set_grad_enabled(not is_last):
+                    landed, errors = self._step(k, x[some], target[some], some)
+                if not bool(torch.isfinite(errors).all()):
+                    raise NumericalError(f"The error of level {k} is not finite. Load the model in bf16 or fp32.")
+                for row, (face, error) in enumerate(zip(some, errors.tolist(), strict=True)):
+                    if not histories[face] or error < min(histories[face]):
+                        best_tokens[face], reached[face] = self.tokens[face].detach().clone(), landed[row].detach()
+                    histories[face].append(error)
+                going = [row for row, face in enumerate(some) if not self._is_done(histories[face])]
+                if not is_last and going:
+                    self._differentiate(errors[going].sum(), [some[row] for row in going], k)
+                    left += [some[row] for row in going]
+            active = left
             if not active:
                 break
-            self._update(errors[going].sum(), active, k)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             for token, best in zip(self.tokens, best_tokens, strict=True):
                 token.copy_(best)  # the next level starts here
@@ -173,11 +177,9 @@ class _Learner:
             return True
         return len(history) > PATIENCE and min(history) > (1.0 - self.settings.min_gain) * min(history[:-PATIENCE])
 
-    def _update(self, total: Tensor, active: list[int], k: int) -> None:
+    def _differentiate(self, total: Tensor, active: list[int], k: int) -> None:
         tokens = [self.tokens[face] for face in active]
         for token, gradient in zip(tokens, torch.autograd.grad(ERROR_SCALE * total, tokens), strict=True):
             if not bool(torch.isfinite(gradient).all()):
                 raise NumericalError(f"The gradient of level {k} is not finite. Load the model in bf16 or fp32.")
             token.grad = gradient
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)

@@ -129,6 +129,7 @@ class FaceModel(FaceEncoder):
     denoiser: DiffusersDenoiser
     bf16: bool = False
     family = "built-in"
+    at_once = 8
 
     @property
     def name(self) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .clips import METHODS, add_clip_options, clip_request, protect_clip
 from .inputs import is_clip
-from .protecting import add_regenerating_options, protect_files
+from .model_options import LOOKS, add_look_option, chosen_look
+from .protecting import add_regenerating_options, protect_files, tokens_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from ..protocols import Progress
     from ..types import Faces
     from .batch import Protected, Tools
-
-LOOKS = ("donor", "person")
 
 
 def add_parser(commands: Any) -> None:
@@ -29,10 +28,11 @@ def add_parser(commands: Any) -> None:
         "DIR/NAME.mp4, a report and a contact sheet; one person has one new face through all of it.",
     )
     add_regenerating_options(parser, steps=None, noise=None, strength=None)
-    parser.add_argument(
-        "--look", choices=LOOKS, default=LOOKS[0], help="whose look the new face takes: a generated person's, or the person's "
-        "own pushed away as published, with 50 steps, noise 0.6 and strength 1 (default: %(default)s)",
-    )  # fmt: skip
+    add_look_option(
+        parser,
+        "whose look the new face takes: a generated person's (donor), or the person's own pushed away as published, with 50 "
+        "steps, noise 0.6 and strength 1 (default: donor; person with --model)",
+    )
     parser.add_argument(
         "--method", choices=METHODS, default=METHODS[0], help="what stands in place of a face (default: %(default)s)"
     )
@@ -54,10 +54,10 @@ def run(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in ("steps", "noise", "strength") if getattr(args, name) is not None}
     if args.region is not None:
         given["mask"] = MaskSettings(Region(args.region))
-    make = AnonymizeSettings if args.look == LOOKS[0] else AnonymizeSettings.published
+    make = AnonymizeSettings if chosen_look(args) == LOOKS[0] else AnonymizeSettings.published
     donors = DonorSettings(follow_traits=not args.mix_traits)
     settings = make(
-        seed=args.seed, candidates=args.candidates, donors=donors, micro_batch=FACES_AT_A_TIME, **given
+        seed=args.seed, candidates=args.candidates, donors=donors, micro_batch=FACES_AT_A_TIME, tokens=tokens_of(args), **given
     )  # fmt: skip
     way = ProtectSettings(Method(args.method), Fallback.ERROR, drawing=settings)
 

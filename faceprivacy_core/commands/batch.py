@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..builtin.model import FaceModel, load_face_model
+from ..diffusion.model import LatentModel
 from ..embeddings.inversion import FaceInversion
 from ..errors import InputError, NoFaceError
 from ..faces.detect import load_detector
@@ -45,7 +45,7 @@ MAX_STEPS_SHOWN = 1000
 class Tools:
     """Everything that is loaded once for a run."""
 
-    model: FaceModel
+    model: LatentModel
     detector: FaceDetector
     seen: tuple[FaceRecognizer, ...]
     held_out: tuple[FaceRecognizer, ...]
@@ -68,16 +68,14 @@ Method = Callable[[torch.Tensor, Faces, Tools, Progress], Protected]
 """Receives a picture (1, 3, H, W) in [0, 1] and its faces, returns it with protected faces."""
 
 
-def load_tools(device: str) -> Tools:
-    """Load model, detector and recognisers.
+def load_tools(device: str, model: LatentModel) -> Tools:
+    """Load detector and recognisers beside a model.
 
     Raises:
-        InputError: The device does not exist.
         ModelFileError: A file is missing.
     """
-    check_device(device)
     return Tools(
-        load_face_model().to(device), load_detector(), load_ensemble(DEFAULT_SURROGATES, device=device),
+        model, load_detector(), load_ensemble(DEFAULT_SURROGATES, device=device),
         load_ensemble(DEFAULT_HELD_OUT, device=device), load_perceptual(),
     )  # fmt: skip
 
@@ -142,6 +140,7 @@ def protect_file(
         perceptual=tools.perceptual, faces=faces.items,
     )  # fmt: skip
     written = report.to_json_dict() | {"picture": path.name, "seconds": round(time.perf_counter() - started, 2)}
+    written["model"] = f"{tools.model.name} ({tools.model.family})"
     written["pixelated_faces"] = [index for index, face in enumerate(faces.items) if face not in large.items]
     files = [
         NewFile(results[".json"], (json.dumps(written, indent=2) + "\n").encode("ascii")),
@@ -165,7 +164,7 @@ def _run_method(
     """Protect the large faces; return the picture, where it was changed in all, and what brings the faces back."""
     images = to_tensor(ready)
     result = method(images, faces, tools, progress)
-    inversion = None if saving is None else invert_faces(images, faces, tools.model, steps=saving.steps)
+    inversion = None if saving is None else invert_faces(images, faces, tools.model, steps=saving.steps, tokens=saving.tokens)
     del images
     return to_pixels(result.images), np.maximum(blurred, result.mask[0, 0].numpy()), inversion
 

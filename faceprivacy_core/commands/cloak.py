@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
         "--accept-unprotected", action="store_true", help="write pictures, too, in which a face is still recognised"
     )
     parser.add_argument(
-        "--bf16", action="store_true", help="compute the model in bfloat16: faster where hardware has it, about the same result"
+        "--bf16", action="store_true", help="the same as --dtype bf16: faster where hardware has it, about the same result"
     )
     parser.set_defaults(run=run)
 
@@ -40,11 +40,13 @@ def run(args: argparse.Namespace) -> int:
     from ..cloak import CloakSettings, cloak_faces
     from ..masks import MaskSettings, Region
 
+    if args.bf16:
+        args.dtype = args.dtype or "bf16"
     default = CloakSettings()
     settings = replace(
         default, attack=replace(default.attack, iterations=args.iterations),
         fidelity=args.fidelity, seed=args.seed, mask=MaskSettings(Region(args.region)),
-        require_protection=not args.accept_unprotected, bf16=args.bf16,
+        require_protection=not args.accept_unprotected,
     )  # fmt: skip
     return protect_files(
         args,

@@ -12,6 +12,7 @@ from .devices import add_device_option
 from .each_picture import add_run_options, write_each
 from .inputs import make_plan
 from .key_choice import add_key_arguments, chosen_key
+from .model_options import add_model_options, load_model
 
 if TYPE_CHECKING:
     from ..keyed.keys import PrivacyKey
@@ -32,6 +33,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--face", type=int, action="append", metavar="N", help="open this face only, from 0; repeatable")
     add_run_options(parser)
     add_device_option(parser)
+    add_model_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -47,20 +49,17 @@ def run(args: argparse.Namespace) -> int:
     plan = make_plan(args.inputs, args.out, recursive=args.recursive)
     key = chosen_key(args, confirm=False)
     check_device(args.device)
-    load_model = functools.cache(lambda: _load_model(args.device))  # exact faces need none
-    return write_each(plan, args, lambda path, target: _decrypt_file(path, target, args, key, load_model))
+    load = functools.cache(lambda: _load_model(args))  # exact faces need none
+    return write_each(plan, args, lambda path, target: _decrypt_file(path, target, args, key, load))
 
 
-def _load_model(device: str) -> KeyedModel:
-    from ..builtin.model import load_face_model
+def _load_model(args: argparse.Namespace) -> KeyedModel:
     from ..keyed.models import KeyedModel
 
-    return KeyedModel(load_face_model().to(device))
+    return KeyedModel(load_model(args))
 
 
-def _decrypt_file(
-    path: Path, target: Path, args: argparse.Namespace, key: PrivacyKey, load_model: Callable[[], KeyedModel]
-) -> str:
+def _decrypt_file(path: Path, target: Path, args: argparse.Namespace, key: PrivacyKey, load: Callable[[], KeyedModel]) -> str:
     import numpy as np
 
     from ..files import check_free, write_file
@@ -76,7 +75,7 @@ def _decrypt_file(
     stored = read_keyed_file(path)
     picture = KeyedPicture.from_container(stored.pixels, stored.container)
     needs_model = any(header.mode is not RecoveryMode.EXACT for header in picture.headers)
-    opened = decrypt_faces(picture, key, load_model() if needs_model else None, which=args.face)
+    opened = decrypt_faces(picture, key, load() if needs_model else None, which=args.face)
     alpha = stored.pixels[..., 3:]
     write_file(result, png_bytes(np.dstack([opened.pixels, alpha]), stored.look), private=True, replace=args.force)
     sealed = len(picture.faces) - len(opened.opened)

@@ -13,6 +13,7 @@ from .dry_run import add_dry_run_option, show_faces
 from .each_picture import add_run_options, write_each
 from .inputs import make_plan
 from .key_choice import add_key_arguments, chosen_key
+from .model_options import add_model_options, load_model
 from .protecting import REGIONS, add_small_face_options
 
 GROW = 2.0
@@ -51,6 +52,7 @@ def add_parser(commands: Any) -> None:
     add_run_options(parser)
     add_device_option(parser)
     add_dry_run_option(parser)
+    add_model_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -80,23 +82,22 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     key = chosen_key(args, confirm=True)
     check_device(args.device)
-    tools = _load(args.device)
+    tools = _load(args)
     return write_each(
         plan, args, lambda path, target: _encrypt_file(path, target, args, tools, key, settings, selection, small)
     )  # fmt: skip
 
 
-def _load(device: str) -> tuple[Any, Any, Any]:
+def _load(args: argparse.Namespace) -> tuple[Any, Any, Any]:
     """Load the model, the detector, and the check that looks at covers."""
-    from ..builtin.model import load_face_model
     from ..faces.detect import load_detector
     from ..faces.recognizers import DEFAULT_SURROGATES, load_ensemble
     from ..keyed.checks import CoverCheck
     from ..keyed.models import KeyedModel
 
     detector = load_detector()
-    model = KeyedModel(load_face_model().to(device))
-    return model, detector, CoverCheck(detector, load_ensemble(DEFAULT_SURROGATES, device=device))
+    model = KeyedModel(load_model(args))
+    return model, detector, CoverCheck(detector, load_ensemble(DEFAULT_SURROGATES, device=args.device))
 
 
 def _encrypt_file(

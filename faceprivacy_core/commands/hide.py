@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .anonymize import LOOKS
-from .protecting import add_regenerating_options, protect_files
+from .model_options import LOOKS, add_look_option, chosen_look
+from .protecting import add_regenerating_options, protect_files, tokens_of
 
 
 def add_parser(commands: Any) -> None:
@@ -19,11 +19,11 @@ def add_parser(commands: Any) -> None:
         "with what was measured. A picture in which anything fails is not written.",
     )
     add_regenerating_options(parser, steps=50, noise=None, strength=None)
-    parser.add_argument(
-        "--look", choices=LOOKS, default=LOOKS[0],
-        help="whose look is drawn first: a generated person's (donor), or the person's own while the identity is held, as "
-        "published (default: %(default)s)",
-    )  # fmt: skip
+    add_look_option(
+        parser,
+        "whose look is drawn first: a generated person's (donor), or the person's own while the identity is held, as "
+        "published (default: donor; person with --model)",
+    )
     parser.add_argument("--candidates", type=int, default=3, help="with donors: faces drawn, of which the best is kept")
     parser.add_argument(
         "--look-different", type=float, default=0.3, help="push away from the looks; more adds texture (default: %(default)s)"
@@ -42,10 +42,11 @@ def run(args: argparse.Namespace) -> int:
     from ..regenerate import FACES_AT_A_TIME
 
     given = {name: getattr(args, name) for name in ("noise", "strength") if getattr(args, name) is not None}
-    make = HideSettings if args.look == LOOKS[0] else HideSettings.published
+    make = HideSettings if chosen_look(args) == LOOKS[0] else HideSettings.published
     settings = make(
         steps=args.steps, seed=args.seed, candidates=args.candidates, micro_batch=FACES_AT_A_TIME,
-        look_different=args.look_different, refine=args.refine, mask=MaskSettings(Region(args.region)), **given,
+        look_different=args.look_different, refine=args.refine, mask=MaskSettings(Region(args.region)),
+        tokens=tokens_of(args), **given,
     )  # fmt: skip
     return protect_files(
         args,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..embeddings.inversion import FaceInversion
+    from ..embeddings.persons import TokenSettings
     from ..keyed.keys import PrivacyKey
 
 UNPROTECTED_WARNING = (
@@ -33,10 +34,12 @@ class InversionChoice:
     Attributes:
         key: Seals the file; None writes it unprotected, which the user has chosen.
         steps: Sampling steps to invert.
+        tokens: How the faces' tokens are found; None as the model has it.
     """
 
     key: PrivacyKey | None
     steps: int
+    tokens: TokenSettings | None = None
 
 
 def add_inversion_options(parser: Any) -> None:
@@ -76,14 +79,14 @@ def chosen_inversion(args: argparse.Namespace) -> InversionChoice | None:
             )
         return None
     if has_key:
-        return InversionChoice(chosen_key(args, confirm=True), args.inversion_steps)
+        return InversionChoice(chosen_key(args, confirm=True), args.inversion_steps, _tokens(args))
     if not args.unprotected:
         raise InputError(
             "Expected --key NAME or --passphrase with --save-inversion, got neither. Whoever has an unprotected inversion has "
             "the face; if that is meant, say --unprotected."
         )
     say(UNPROTECTED_WARNING, sys.stderr)
-    return InversionChoice(None, args.inversion_steps)
+    return InversionChoice(None, args.inversion_steps, _tokens(args))
 
 
 def inversion_beside(path: Path, inversion: FaceInversion, choice: InversionChoice, protected: NDArray[np.uint8]) -> NewFile:
@@ -103,3 +106,9 @@ def inversion_beside(path: Path, inversion: FaceInversion, choice: InversionChoi
 
     digest = picture_digest(protected)
     return inversion_file(path, inversion, choice.key, unprotected=choice.key is None, picture_digest=digest)
+
+
+def _tokens(args: argparse.Namespace) -> TokenSettings:
+    from ..embeddings.persons import TokenSettings
+
+    return TokenSettings(args.learn_steps)

@@ -12,10 +12,12 @@ from .dry_run import add_dry_run_option, show_faces
 from .each_picture import add_run_options, write_each
 from .inputs import is_clip, make_plan
 from .inversion_options import add_inversion_options, chosen_inversion
+from .model_options import add_model_options, load_model
 from .resuming import add_workers_option
 from .workers import is_worker
 
 if TYPE_CHECKING:
+    from ..embeddings.persons import TokenSettings
     from ..masks import MaskSettings
     from .batch import Method, Tools
 
@@ -37,6 +39,7 @@ def add_file_options(parser: Any) -> None:
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is changed")
     parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
     add_dry_run_option(parser)
+    add_model_options(parser)
 
 
 def add_small_face_options(parser: Any) -> None:
@@ -61,7 +64,18 @@ def add_regenerating_options(parser: Any, *, steps: int | None, noise: float | N
     parser.add_argument("--steps", type=int, default=steps, help="steps over the whole noise schedule (default: %(default)s)")
     parser.add_argument("--noise", type=float, default=noise, help="how far into noise, 0 to 1 (default: %(default)s)")
     parser.add_argument("--strength", type=float, default=strength, help="energy guidance, 0 is off (default: %(default)s)")
+    parser.add_argument(
+        "--learn-steps", type=int, metavar="N",
+        help="updates that learn what the model is told of a person, with --model (default: 200; 0 tells it the word face)",
+    )  # fmt: skip
     add_inversion_options(parser)
+
+
+def tokens_of(args: argparse.Namespace) -> TokenSettings:
+    """Return how the tokens of a person are found."""
+    from ..embeddings.persons import TokenSettings
+
+    return TokenSettings(args.learn_steps)
 
 
 def protect_files(args: argparse.Namespace, mask: MaskSettings, method: Method, clip: ProtectClip | None = None) -> int:
@@ -91,7 +105,8 @@ def protect_files(args: argparse.Namespace, mask: MaskSettings, method: Method, 
     if args.dry_run:
         return show_faces(plan, args, selection, small, mask)
     saving = chosen_inversion(args) if "save_inversion" in args else None
-    tools = load_tools(args.device)
+    check_device(args.device)
+    tools = load_tools(args.device, load_model(args))
 
     def write(path: Path, target: Path) -> str:
         if clip is not None and is_clip(path):

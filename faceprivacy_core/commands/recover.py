@@ -10,10 +10,11 @@ from .devices import add_device_option
 from .each_picture import add_run_options, write_each
 from .inputs import make_plan
 from .key_choice import chosen_key
+from .model_options import add_model_options, load_model
 from .protecting import REGIONS
 
 if TYPE_CHECKING:
-    from ..builtin.model import FaceModel
+    from ..diffusion.model import LatentModel
     from ..keyed.keys import PrivacyKey
 
 
@@ -37,6 +38,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--any-picture", action="store_true", help="also paste into a changed copy of the picture")
     add_run_options(parser)
     add_device_option(parser)
+    add_model_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -48,25 +50,23 @@ def run(args: argparse.Namespace) -> int:
         KeyNotFoundError: There is no such key.
         ModelFileError: A model file is missing.
     """
-    from ..builtin.model import load_face_model
     from .batch import check_device
 
     plan = make_plan(args.inputs, args.out, recursive=args.recursive)
     key = chosen_key(args, confirm=False) if args.key is not None or args.passphrase else None
     check_device(args.device)
-    model = load_face_model().to(args.device)
+    model = load_model(args)
     return write_each(plan, args, lambda path, target: _recover_file(path, target, args, key, model))
 
 
-def _recover_file(path: Path, target: Path, args: argparse.Namespace, key: PrivacyKey | None, model: FaceModel) -> str:
+def _recover_file(path: Path, target: Path, args: argparse.Namespace, key: PrivacyKey | None, model: LatentModel) -> str:
     from ..files import check_free, write_file
     from ..inversions.checks import check_picture
     from ..inversions.files import SUFFIX, read_inversion_file
-    from ..inversions.stored import conditions_of_tokens
     from ..masks import MaskSettings, Region
     from ..picture_files import png_bytes
     from ..pixels import to_pixels, to_tensor
-    from ..recover import recover_faces
+    from ..recover import open_inversion, recover_faces
     from .pictures import read_opaque
 
     result = target.with_name(f"{target.name}.png")
@@ -77,7 +77,7 @@ def _recover_file(path: Path, target: Path, args: argparse.Namespace, key: Priva
     picture = opened.pixels
     if not args.any_picture:
         check_picture(stored.picture_digest, picture)
-    inversion = stored.with_conditions(conditions_of_tokens(model.empty_tokens()))
+    inversion = open_inversion(stored, model)
     recovered = recover_faces(to_tensor(picture), inversion, model, MaskSettings(Region(args.region)))
     write_file(result, png_bytes(to_pixels(recovered), opened.look), private=True, replace=args.force)
     return f"{inversion.num_faces} faces recovered. The result shows real people: it is not protected."

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from .attention import Recording
 from .schedules import NoiseSchedule
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,7 @@ class LatentModel(Protocol):
         empty: The empty condition, of one item.
         face: The condition under which it draws any face: the empty one for a model of faces, a word for others.
         capabilities: What it can do besides.
+        at_once: Crops that may be in memory together while gradients are wanted.
 
     With `DONORS` it has `donors`, too, a `builtin.donors.DonorBank`.
     """
@@ -128,6 +131,9 @@ class LatentModel(Protocol):
 
     @property
     def face(self) -> Condition: ...
+
+    @property
+    def at_once(self) -> int: ...
 
     @property
     def capabilities(self) -> frozenset[Capability]: ...
@@ -188,10 +194,21 @@ class LatentModel(Protocol):
         ...
 
 
+def batches(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """Cut a sequence into pieces of at most `size` items, in order."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
 def identity_of(model: LatentModel) -> ModelIdentity:
     """Return name and fingerprints of a model, which change with any weight."""
-    parts = {part.value: list(model.weights(part)) for part in Part}
-    return ModelIdentity(model.name, **{name: fingerprint(weights) if weights else "" for name, weights in parts.items()})
+    return ModelIdentity(model.name, **{part.value: fingerprint_of(model, part) for part in Part})
+
+
+def fingerprint_of(model: LatentModel, *parts: Part) -> str:
+    """Return 32 hexadecimal digits that change with any weight of some parts; "" where they have none."""
+    weights = chain.from_iterable(model.weights(part) for part in parts)
+    first = next(weights, None)
+    return "" if first is None else fingerprint(chain([first], weights))
 
 
 def require(model: LatentModel, capability: Capability, purpose: str) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..diffusion.model import Capability, Condition, LatentModel, Part, require
+from ..diffusion.model import Capability, Condition, LatentModel, Part, fingerprint_of, require
 from ..diffusion.schedules import ddim_sigmas
 from ..fingerprints import fingerprint
 from ..protocols import Denoiser
@@ -67,7 +67,7 @@ class KeyedModel:
 
     def vae_fingerprint(self) -> str:
         """Return 32 hexadecimal digits that change with any weight of the autoencoder."""
-        return self._fingerprints[0]
+        return self._vae
 
     def model_fingerprint(self) -> str:
         """Return the same for denoiser and autoencoder together.
@@ -76,14 +76,16 @@ class KeyedModel:
             UnsupportedModelError: The model computes in less than float32, so that no step can be repeated backwards.
         """
         require(self.model, Capability.EXACT, "modes image and signflip")
-        return self._fingerprints[1]
+        return self._whole
 
     def condition_fingerprint(self) -> str:
         """Return the same for the condition; where a text encoder makes it, of its weights, which are alike on every device."""
-        encoder = list(self.model.weights(Part.TEXT_ENCODER))
-        return fingerprint(encoder or [("condition", self.condition.tokens)])
+        return fingerprint_of(self.model, Part.TEXT_ENCODER) or fingerprint([("condition", self.condition.tokens)])
 
     @cached_property
-    def _fingerprints(self) -> tuple[str, str]:
-        autoencoder, unet = (list(self.model.weights(part)) for part in (Part.VAE, Part.UNET))
-        return fingerprint(autoencoder), fingerprint([*autoencoder, *unet])
+    def _vae(self) -> str:
+        return fingerprint_of(self.model, Part.VAE)
+
+    @cached_property
+    def _whole(self) -> str:
+        return fingerprint_of(self.model, Part.VAE, Part.UNET)

@@ -48,6 +48,14 @@ def test_no_iteration_changes_nothing():
     assert len(result.history.attack) == 0
 
 
+def test_faces_that_are_attacked_a_few_at_a_time_come_out_as_together():
+    learned, few = EmptySettings(steps=2), replace(tiny_model(), at_once=1)
+    together, apart = (attack(2, empty=learned, model=model) for model in (tiny_model(), few))
+    torch.testing.assert_close(apart.latents, together.latents, rtol=0, atol=1e-3)
+    torch.testing.assert_close(apart.history.attack, together.history.attack, rtol=0, atol=1e-4)
+    assert torch.equal(apart.iterations, together.iterations)
+
+
 @pytest.mark.parametrize("transforms", [None, TransformSettings()])
 def test_a_batch_equals_its_faces_alone(transforms: TransformSettings | None):
     learned = EmptySettings(steps=1)

@@ -63,6 +63,7 @@ class ToyModel:
     empty: Condition
     resolution: int
     record: Callable[[], AbstractContextManager[Recording]]
+    at_once: int = 8
     capabilities = frozenset({Capability.ATTENTION, Capability.GRADIENT})
 
 

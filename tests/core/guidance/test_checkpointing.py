@@ -10,8 +10,8 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from faceprivacy_core.builtin.autoencoder import AutoencoderConfig, FaceAutoencoder
+from faceprivacy_core.diffusion.checkpointing import checkpointed_blocks, checkpointed_decode, find_blocks
 from faceprivacy_core.errors import UnsupportedModelError
-from faceprivacy_core.guidance.checkpointing import checkpointed_blocks, checkpointed_decode, find_blocks
 from faceprivacy_core.guidance.gradient import Decode, energy_gradient
 from tests.core.guidance.toys import PeakMemory, energy_for
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import UnsupportedModelError
-from .gradient import Decode
 
+Decode = Callable[[Tensor], Tensor]
+"""Latents (B, C, h, w) to images (B, 3, S, S), every item by itself."""
 MIN_LAYERS = 2
 """A block has at least this many layers with weights; with fewer, nothing is saved."""
 
