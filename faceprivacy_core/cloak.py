@@ -188,13 +188,12 @@ def _goal(
     sources: Identities, recognizers: Sequence[FaceRecognizer], settings: CloakSettings, target: Identities | None
 ) -> Goal:
     limits = thresholds(recognizers)
-    weights = None if settings.recognizer_weights is None else torch.tensor(settings.recognizer_weights)
     if settings.aim == Aim.DODGE:
-        return Dodge(sources, limits, settings.margin, weights, settings.hinge, target)
+        return Dodge(sources, limits, settings.margin, None, settings.hinge, target)
     if target is None:
         raise InputError(f"Expected a target to {settings.aim.value}, got none. Supply one, or use dodging.")
     check_as_many(sources, target)
-    numbers = (target, limits, settings.margin, weights, settings.hinge)
+    numbers = (target, limits, settings.margin, None, settings.hinge)
     if settings.aim == Aim.KEEP:
         return Resemble(*numbers)
     return Impersonate(*numbers, sources=sources, acknowledged=settings.acknowledged)

@@ -35,7 +35,7 @@ class Levels:
         sigmas: K + 1 rising levels; the first is that of the clean latent.
         final: Level below the first, where only the released, shifted schedule ends.
 
-    Notation: sigmas[k] is s/a of the spec's grid tau_k.
+    Notation: sigmas[k] is sigma_t / alpha_t of the paper's k-th timestep.
     """
 
     sigmas: tuple[float, ...]

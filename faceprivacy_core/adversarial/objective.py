@@ -38,7 +38,6 @@ class Weights:
         structure: Of the change of self-attention.
         change: Of the mean squared change of the picture under the mask, values in [0, 1].
         perceptual: Of the perceptual distance.
-        row_norm: See `structure_distance`.
 
     Raises:
         InputError: A weight is negative, or the goal does not count.
@@ -48,7 +47,6 @@ class Weights:
     structure: float = 1.0
     change: float = 0.0
     perceptual: float = 0.0
-    row_norm: bool = False
 
     def __post_init__(self) -> None:
         if not self.attack > 0.0 or min(self.structure, self.change, self.perceptual) < 0.0:
@@ -261,7 +259,7 @@ class Objective:
             self._reference_maps.setdefault(k, []).append(tuple(part.detach() for part in maps))
             return x, x.new_zeros(len(x), dtype=torch.float32)
         kept = tuple(part[faces.to(part.device)] for part in self._maps[k])
-        return x, structure_distance(maps, kept, row_norm=self.weights.row_norm)
+        return x, structure_distance(maps, kept)
 
     def _run_reference(self) -> None:
         with torch.inference_mode(False), torch.no_grad():

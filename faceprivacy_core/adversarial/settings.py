@@ -62,7 +62,6 @@ class CloakSettings:
         transforms: Changes of the picture to survive; None is none.
         margin: How far every similarity shall fall below (toward a target alone: rise above) the threshold.
         hinge: Whether a recogniser that is past its threshold and margin pushes no more.
-        recognizer_weights: One for each recogniser; None weighs all 1.
         aim: See `Aim`.
         acknowledged: See `Impersonate`.
         seed: Of the first push and the transforms.
@@ -90,7 +89,6 @@ class CloakSettings:
     transforms: TransformSettings | None = field(default_factory=TransformSettings)
     margin: float = 0.8
     hinge: bool = True
-    recognizer_weights: tuple[float, ...] | None = None
     aim: Aim = Aim.DODGE
     acknowledged: bool = False
     seed: int = 0

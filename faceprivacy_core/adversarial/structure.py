@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import InputError
 
 
-def structure_distance(maps: Sequence[Tensor], references: Sequence[Tensor], *, row_norm: bool = False) -> Tensor:
+def structure_distance(maps: Sequence[Tensor], references: Sequence[Tensor]) -> Tensor:
     """Compare the self-attention maps of two runs.
 
     L = sum over layers of the mean over heads and positions of (A - A_ref)^2.
@@ -18,8 +18,6 @@ def structure_distance(maps: Sequence[Tensor], references: Sequence[Tensor], *, 
     Args:
         maps: One (B, heads, N, N) tensor per layer.
         references: The same of the run that is not attacked; no gradient.
-        row_norm: Multiply every layer by its N, which is the mean squared distance of rows. The
-            plain mean, as released, weighs a 4 x 4 layer thousands of times more than a 32 x 32 one.
 
     Returns:
         (B,), exactly 0 for equal maps.
@@ -34,8 +32,5 @@ def structure_distance(maps: Sequence[Tensor], references: Sequence[Tensor], *, 
             f"Expected the same self-attention layers as in the reference run, {[tuple(p.shape) for p in references]}, "
             f"got {[tuple(p.shape) for p in maps]}."
         )
-    terms = []
-    for found, kept in zip(maps, references, strict=True):
-        factor = found.shape[-1] if row_norm else 1
-        terms.append(factor * (found - kept.detach()).pow(2).flatten(1).mean(dim=1))
-    return torch.stack(terms).sum(dim=0)
+    pairs = zip(maps, references, strict=True)
+    return torch.stack([(found - kept.detach()).pow(2).flatten(1).mean(dim=1) for found, kept in pairs]).sum(dim=0)

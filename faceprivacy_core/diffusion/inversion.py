@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import NumericalError
 from ..protocols import Denoiser, Progress
-from .samplers import Background, _check_falling
+from .samplers import Background, check_falling
 from .schedules import ve_to_vp, vp_to_ve
 
 
@@ -77,7 +77,7 @@ def invert_euler(
         accelerated iterative diffusion inversion"; the naive inversion is that of diffusers' DDIMInverseScheduler.
     Deviations: the first guess is extrapolated with the previous slope when iterating.
     """
-    _check_falling(sigmas)
+    check_falling(sigmas)
     rising = sigmas.flip(0).tolist()
     hold = _hold_nothing if background is None else background.restore
     x, slope = hold(x0, rising[0]), None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..protocols import Denoiser, Progress
-from .samplers import Background, _check_falling
+from .samplers import Background, check_falling
 
 CALM_BELOW = 0.5
 """Noise level under which nothing of the layout changes any more, so no step is repeated."""
@@ -48,7 +48,7 @@ def sample_resampled(
     Source: RePaint (Lugmayr et al. 2022, arXiv 2201.09865), algorithm 1, with jumps of one
         step. Deviation: deterministic steps down, in VE coordinates.
     """
-    _check_falling(sigmas)
+    check_falling(sigmas)
     if repeats < 1:
         raise InputError(f"Expected every step to be taken at least once, got repeats {repeats}.")
     levels = sigmas.tolist()

@@ -62,7 +62,7 @@ def sample_euler(
 
     Source: Song et al. (2021), DDIM, eq. 12 with eta 0; Karras et al. (2022), Algorithm 1.
     """
-    _check_falling(sigmas)
+    check_falling(sigmas)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised = model(x, sigma, cond)
         if edit_denoised is not None:
@@ -75,7 +75,8 @@ def sample_euler(
     return x
 
 
-def _check_falling(sigmas: Tensor) -> None:
+def check_falling(sigmas: Tensor) -> None:
+    """Raise InputError unless there are at least two strictly falling levels >= 0."""
     if sigmas.ndim != 1 or len(sigmas) < 2 or not bool((sigmas[:-1] > sigmas[1:]).all()) or sigmas[-1] < 0:
         shown = torch.as_tensor(sigmas).flatten()[:4].tolist()
         raise InputError(f"Expected at least two strictly falling noise levels >= 0, got {shown} ...")
