@@ -24,13 +24,12 @@ from .adversarial.sight import see_faces
 from .anonymize import AnonymizeSettings, Look, anonymize_faces
 from .cloak import Aim, CloakSettings, cloak_faces
 from .diffusion.model import LatentModel
-from .diffusion.schedules import ddim_sigmas
 from .errors import InputError
 from .guidance.appearance import LOOK_TARGET
 from .guidance.build import HIDE, CombinedEnergy, build_energy
 from .masks import draw_masks
 from .protocols import FaceDetector, FaceRecognizer, PerceptualNetwork, Progress
-from .regenerate import RegenerateResult, RegenerateSettings, regenerate_faces
+from .regenerate import RegenerateResult, RegenerateSettings, count_steps, regenerate_faces
 from .types import FaceCrops, Faces
 
 
@@ -111,7 +110,7 @@ def hide_faces(
         return _draw(images, faces, model, recognizers, settings, detector, perceptual, progress)
     finish = refinement(settings)
     network = perceptual() if finish.weights.perceptual > 0.0 and perceptual is not None else None
-    steps = len(ddim_sigmas(model.schedule, settings.steps, settings.noise)) - 1
+    steps = count_steps(model, settings) + (settings.tokens.updates_for(model) if settings.look is Look.PERSON else 0)
     updates = len(finish.levels) + settings.refine
     drawn = _draw(images, faces, model, recognizers, settings, detector, perceptual, _part(progress, 0, updates))
     person = see_faces(recognizers, images.to(model.device), faces)

@@ -22,6 +22,7 @@ from .diffusion.model import LatentModel
 from .diffusion.samplers import Background, sample_euler
 from .diffusion.schedules import ddim_sigmas
 from .embeddings.inversion import FaceInversion
+from .embeddings.learning import LearningReport
 from .embeddings.persons import TokenSettings, find_tokens, told_of
 from .embeddings.schedule import StageSchedule, image_then_empty
 from .embeddings.scheduled import ScheduledDenoiser
@@ -183,7 +184,10 @@ def regenerate_crops(
     with torch.no_grad():
         latent = in_parts(model.encode, originals)
     seeds = face_seeds(settings.seed, [crop.face.image_index for crop in crops.items], settings.variants)
-    told = (tell or tell_the_person(model, latent, settings))(originals, crops, seeds)
+    learnt = 0 if tell is not None else settings.tokens.updates_for(model)
+    total = learnt + count_steps(model, settings)
+    tell = tell or tell_the_person(model, latent, settings, part_of(progress, 0, total))
+    told = tell(originals, crops, seeds)
     latent, start = (z.repeat(len(seeds) // len(z), 1, 1, 1) for z in (latent, told.start))
     denoiser = ScheduledDenoiser(model.denoise, model.schedule, told.inversion, told.schedule)
     sigmas = ddim_sigmas(model.schedule, settings.steps, settings.noise).float()
@@ -202,22 +206,41 @@ def regenerate_crops(
     with torch.no_grad():
         x = sample_euler(
             denoiser, background.restore(start + sigmas[0] * noise, float(sigmas[0])), sigmas, None,
-            edit_denoised=guidance, background=background, progress=progress,
+            edit_denoised=guidance, background=background, progress=part_of(progress, learnt, total),
         )  # fmt: skip
         return in_parts(decode, x).cpu(), () if guidance is None else tuple(guidance.history)
 
 
-def tell_the_person(model: LatentModel, latent: Tensor, settings: RegenerateSettings) -> Tell:
+def count_steps(model: LatentModel, settings: RegenerateSettings) -> int:
+    """Return how many denoising steps are made."""
+    return len(ddim_sigmas(model.schedule, settings.steps, settings.noise)) - 1
+
+
+def part_of(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Count the steps of a part of the work as those of the whole."""
+    if progress is None:
+        return None
+    return lambda step, _total, preview=None: progress(before + step, total, preview)
+
+
+def tell_the_person(
+    model: LatentModel, latent: Tensor, settings: RegenerateSettings, progress: Progress | None = None
+) -> Tell:  # fmt: skip
     """Tell the model the person's own tokens above a timestep, and nothing below it.
 
     Args:
         model: Any.
         latent: (N, C, h, w) of the original crops; the drawing starts from them.
         settings: How tokens are found, and below which timestep they are dropped.
+        progress: Called after every update, where they are learned.
     """
 
+    def watch(report: LearningReport) -> None:
+        if progress is not None:
+            progress(report.step, report.total)
+
     def tell(originals: Tensor, crops: FaceCrops, seeds: Sequence[int]) -> Told:
-        tokens = find_tokens(model, latent, seeds[: len(latent)], settings.tokens)
+        tokens = find_tokens(model, latent, seeds[: len(latent)], settings.tokens, progress=watch)
         return Told(told_of(model, tokens), image_then_empty(settings.switch), latent)
 
     return tell

@@ -21,7 +21,8 @@ def add_model_options(parser: Any) -> None:
     options = parser.add_argument_group("a model of yours instead of the built-in one")
     options.add_argument(
         "--model", type=Path, metavar="FILE_OR_FOLDER",
-        help="an SD 1.x, SD 2.x or SDXL checkpoint: one .safetensors file, or a folder as diffusers saves it",
+        help="an SD 1.x, SD 2.x or SDXL checkpoint: one .safetensors file, or a folder as diffusers saves it; SD3 and Flux: a "
+        "folder",
     )  # fmt: skip
     options.add_argument("--vae", type=Path, metavar="FILE", help="an autoencoder to take instead of the checkpoint's own")
     options.add_argument(

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..types import FaceCrops
 
 STORED_DTYPE = torch.float16
-ENCODERS = ("l", "g", "h", "unet")
+ENCODERS = ("l", "g", "h", "t5", "unet")
 
 
 @dataclass(frozen=True, eq=False)

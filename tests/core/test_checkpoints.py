@@ -36,7 +36,7 @@ from faceprivacy_core.keyed.regions import claimed_pixels
 from faceprivacy_core.masks import MaskSettings, draw_masks
 from faceprivacy_core.pixels import to_pixels
 from faceprivacy_core.recover import invert_faces, open_inversion, recover_crops
-from tests.support.checkpoints import FAMILIES, UNET, tiny_unet
+from tests.support.checkpoints import FAMILIES, SIDE, UNET, tiny_unet
 from tests.support.keyed import raw_key
 from tests.support.pictures import faces_in, pictures
 from tests.support.recognizer import ProjectionRecognizer
@@ -47,14 +47,14 @@ LEARNED = TokenSettings(2, 1)
 DRAWN = AnonymizeSettings.published(steps=4, noise=0.95, tokens=A_WORD)
 HIDDEN = HideSettings.published(steps=4, tokens=A_WORD, refine=1, look_different=0.0)
 CLOAKED = CloakSettings(
-    attack=AttackSettings(1, 0.5), weights=Weights(1.0, 1.0), attempts=1, require_protection=False,
+    attack=AttackSettings(1, 0.5), weights=Weights(1.0, 0.0), attempts=1, require_protection=False,
     empty=EmptySettings(steps=1), transforms=None,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def model(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> Checkpoint:
-    return load_checkpoint(checkpoints[request.param])
+    return load_checkpoint(checkpoints[request.param], resolution=SIDE)
 
 
 def anonymize(model: Checkpoint, count: int = 1, first: int = 0) -> tuple[Tensor, Tensor]:
@@ -68,7 +68,9 @@ def hide(model: Checkpoint, count: int = 1, first: int = 0) -> tuple[Tensor, Ten
 
 
 def cloak(model: Checkpoint, count: int = 1, first: int = 0) -> tuple[Tensor, Tensor]:
-    result = cloak_faces(pictures(2)[first : first + count], faces_in(count, first=first), model, RECOGNIZERS, CLOAKED)
+    structure = 1.0 if Capability.ATTENTION in model.capabilities else 0.0
+    settings = replace(CLOAKED, weights=Weights(1.0, structure))
+    result = cloak_faces(pictures(2)[first : first + count], faces_in(count, first=first), model, RECOGNIZERS, settings)
     return result.images, result.mask
 
 
@@ -113,11 +115,19 @@ def test_a_saved_inversion_brings_the_face_back_and_fits_no_other_model(model: C
         open_inversion(stored_part(inversion), other)
 
 
-@pytest.mark.parametrize("mode", [RecoveryMode.LATENT, RecoveryMode.IMAGE])
-def test_only_the_key_opens_and_nothing_else_changes(
-    model: Checkpoint, mode: RecoveryMode, monkeypatch: pytest.MonkeyPatch
+def test_only_the_key_opens_and_nothing_else_changes(model: Checkpoint):
+    check_mode(model, RecoveryMode.LATENT)
+
+
+@pytest.mark.parametrize("family", ["sdxl", "flux"])
+def test_only_the_key_opens_what_lies_in_the_noise(
+    family: str, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ):  # fmt: skip
     monkeypatch.setattr("faceprivacy_core.keyed.decrypt.REFINEMENTS", 3)
+    check_mode(load_checkpoint(checkpoints[family], resolution=SIDE), RecoveryMode.IMAGE)
+
+
+def check_mode(model: Checkpoint, mode: RecoveryMode) -> None:
     keyed, faces, original = KeyedModel(model), faces_in(1), to_pixels(pictures(1))
     mask = draw_masks(faces, MaskSettings())[:, None]
     settings = EncryptSettings(mode, steps=3, iterations=3, verify=False)
@@ -131,9 +141,15 @@ def test_only_the_key_opens_and_nothing_else_changes(
         decrypt_faces(KeyedPicture.from_container(made.pixels, made.container()), raw_key(1), keyed)
 
 
-def test_the_person_is_learned_and_a_batch_learns_what_its_faces_learn_alone(model: Checkpoint):
+@pytest.mark.parametrize("family", ["sdxl", "flux"])
+def test_the_person_is_learned_and_a_batch_learns_what_its_faces_learn_alone(family: str, checkpoints: dict[str, Path]):
+    model = load_checkpoint(checkpoints[family], resolution=SIDE)
     settings = replace(DRAWN, tokens=LEARNED, strength=0.0)
-    both = anonymize_faces(pictures(2), faces_in(2), model, (), settings).images
+    told: list[tuple[int, int]] = []
+    both = anonymize_faces(
+        pictures(2), faces_in(2), model, (), settings, progress=lambda step, total, _=None: told.append((step, total))
+    ).images
+    assert told == [(step, 2 + 4) for step in range(1, 2 + 4 + 1)]
     told_a_word = anonymize_faces(pictures(2), faces_in(2), model, (), replace(settings, tokens=A_WORD)).images
     assert not torch.equal(both, told_a_word)
     alone = anonymize_faces(pictures(2)[1:], faces_in(1, first=1), model, (), settings).images
@@ -163,7 +179,59 @@ def test_half_precision_draws_and_says_that_its_steps_cannot_be_repeated(checkpo
     assert KeyedModel(half).vae_fingerprint() == KeyedModel(exact).vae_fingerprint()
 
 
+def test_a_transformer_has_no_maps_to_record(checkpoints: dict[str, Path]):
+    model = load_checkpoint(checkpoints["flux"], resolution=SIDE)
+    with pytest.raises(UnsupportedModelError, match=r"self-attention can be recorded, got tiny-flux \(Flux\)"):
+        cloak_faces(pictures(1), faces_in(1), model, RECOGNIZERS, replace(CLOAKED, weights=Weights(1.0, 1.0)))
+
+
 # The contract
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux"])
+def test_a_flow_is_turned_into_the_clean_latent_and_its_levels_cover_those_of_the_methods(
+    family: str, checkpoints: dict[str, Path]
+):  # fmt: skip
+    model = load_checkpoint(checkpoints[family], resolution=SIDE)
+    clean, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    sigma = 3.0
+    seen: dict[str, Tensor] = {}
+
+    def forward(sample: Tensor, timestep: Tensor, *_: object, **__: object) -> tuple[Tensor]:
+        seen.update(sample=sample, timestep=timestep)
+        return (noise - clean,)
+
+    model.denoiser.unet.forward = forward
+    torch.testing.assert_close(model.denoise(clean + sigma * noise, sigma, model.empty), clean)
+    s = sigma / (1.0 + sigma)
+    torch.testing.assert_close(seen["sample"], (1.0 - s) * clean + s * noise)
+    torch.testing.assert_close(seen["timestep"], torch.tensor([1000.0 * s]))
+    levels = model.schedule.sigmas
+    assert bool((levels.diff() > 0).all())
+    assert float(levels[0]) < 0.003
+    assert 500.0 < float(levels[-1]) < 1e4
+
+
+def test_patches_of_flux_lie_where_the_pipeline_puts_them():
+    from diffusers import FluxPipeline
+
+    from faceprivacy_core.diffusion.backends.transformers import FluxNetwork
+
+    class Seen(torch.nn.Module):
+        config = type("Config", (), {"in_channels": 16, "guidance_embeds": False})
+
+        def forward(self, **given: Tensor) -> tuple[Tensor]:
+            self.given = given
+            return (given["hidden_states"],)
+
+    network, latent = Seen(), torch.randn(2, 4, 6, 8)
+    told = {"text_embeds": torch.zeros(2, 4)}
+    (back,) = FluxNetwork(network)(latent, torch.full((2,), 500.0), torch.zeros(2, 3, 5), False, told)
+    assert torch.equal(back, latent)
+    assert torch.equal(network.given["hidden_states"], FluxPipeline._pack_latents(latent, 2, 4, 6, 8))
+    places = FluxPipeline._prepare_latent_image_ids(2, 3, 4, torch.device("cpu"), torch.float32)
+    assert torch.equal(network.given["img_ids"], places)
+    assert torch.equal(network.given["timestep"], torch.full((2,), 0.5))
 
 
 def test_what_the_networks_predict_is_turned_into_the_clean_latent(checkpoints: dict[str, Path]):
@@ -198,7 +266,7 @@ def test_several_at_a_time_are_what_they_are_alone_and_gradients_reach_tokens_an
 def test_the_empty_prompt_and_the_word_are_those_of_the_text_encoders(model: Checkpoint):
     assert len(model.empty.tokens) == len(model.face.tokens) == 1
     assert not torch.equal(model.empty.tokens, model.face.tokens)
-    assert (model.empty.pooled is not None) == (model.family == "SDXL")
+    assert (model.empty.pooled is not None) == (model.family in ("SDXL", "SD3", "Flux"))
     room = min(encoder.room for encoder in model.words.encoders.values())
     with pytest.raises(InputError, match=f"1 to {room} tokens"):
         model.first_tokens(room + 1)
@@ -239,11 +307,7 @@ def test_what_cannot_be_loaded_says_what_is_needed(tmp_path: Path, checkpoints: 
 
 @pytest.mark.parametrize(
     ("pipeline", "message"),
-    [
-        ("StableDiffusion3Pipeline", "a flow model"),
-        ("FluxPipeline", "a flow model"),
-        ("AudioLDMPipeline", "of the kind AudioLDM"),
-    ],
+    [("Lumina2Pipeline", "a flow model"), ("AudioLDMPipeline", "of the kind AudioLDM")],
 )
 def test_other_families_are_refused_in_one_sentence(tmp_path: Path, pipeline: str, message: str):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}), encoding="utf-8")

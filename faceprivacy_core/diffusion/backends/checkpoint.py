@@ -1,4 +1,4 @@
-"""A user's checkpoint behind the contract: SD 1.x, SD 2.x and SDXL, run by diffusers."""
+"""A user's checkpoint behind the contract: SD 1.x, SD 2.x, SDXL, SD3 and Flux, run by diffusers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..attention import Recording, record_self_attention
 from ..checkpointing import checkpointed_blocks
 from ..model import ADVICE, Capability, Condition, Part, Result
 from ..schedules import NoiseSchedule
-from .diffusers import DiffusersDenoiser
+from .diffusers import DiffusersDenoiser, Prediction
 from .words import Words
 
 
@@ -78,7 +78,8 @@ class Checkpoint:
     @property
     def capabilities(self) -> frozenset[Capability]:
         exact = {Capability.EXACT} if self.denoiser.unet.dtype == torch.float32 else set()
-        return frozenset({Capability.ATTENTION, Capability.GRADIENT} | exact)
+        maps = {Capability.ATTENTION} if self.denoiser.prediction is not Prediction.FLOW else set()
+        return frozenset({Capability.GRADIENT} | maps | exact)
 
     def denoise(self, x: Tensor, sigma: Tensor | float, cond: Condition | Tensor) -> Tensor:
         """Denoise x (B, C, h, w); without a gradient a few items at a time."""

@@ -94,7 +94,7 @@ class DiffusersDenoiser:
         dtype = getattr(self.unet, "dtype", z.dtype)
         tokens = told.tokens.to(dtype).expand(z.shape[0], -1, -1) if len(told.tokens) == 1 else told.tokens.to(dtype)
         more: dict[str, Any] = {}
-        if self.time_ids is not None and told.pooled is not None:
-            pooled, ids = (part.to(z.device, dtype).expand(z.shape[0], -1) for part in (told.pooled, self.time_ids))
-            more["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": ids}
+        if told.pooled is not None:
+            parts = {"text_embeds": told.pooled} | ({} if self.time_ids is None else {"time_ids": self.time_ids})
+            more["added_cond_kwargs"] = {name: part.to(z.device, dtype).expand(len(z), -1) for name, part in parts.items()}
         return self.unet(z.to(dtype), timestep, tokens, return_dict=False, **more)[0].to(z.dtype)

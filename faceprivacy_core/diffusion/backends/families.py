@@ -8,6 +8,9 @@ from typing import Any
 
 START, END, FACE = 49406, 49407, 1710
 """Numbers that CLIP's tokenizer gives the beginning, the end and the word "face"."""
+T5_END, T5_FACE = 1, 522
+"""The same of T5, whose prompts have no beginning."""
+T5_LENGTH = 256
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,18 @@ class TextShape:
         pad: Number that fills a prompt up.
         last: Whether the last layer's states are told, normalised; else those of the layer before.
         pooled: Whether it gives the second part of a condition.
+        projected: Whether that part goes through the network's projection.
+        start, end, face: Numbers of the beginning, the end and the word "face".
     """
 
     config: Mapping[str, Any]
     pad: int
     last: bool = True
     pooled: bool = False
+    projected: bool = True
+    start: tuple[int, ...] = (START,)
+    end: int = END
+    face: int = FACE
 
 
 @dataclass(frozen=True)
@@ -97,8 +106,31 @@ SDXL = Family(
     {"l": TextShape(_CLIP_L, END, last=False), "g": TextShape(_OPEN_CLIP_G, 0, last=False, pooled=True)}, "epsilon", 1024,
 )  # fmt: skip
 
+_FLOW_VAE = _VAE | {
+    "latent_channels": 16, "scaling_factor": 1.5305, "shift_factor": 0.0609, "use_quant_conv": False,
+    "use_post_quant_conv": False, "sample_size": 1024,
+}  # fmt: skip
+SD3 = Family(
+    "SD3", {}, _FLOW_VAE,
+    {
+        "l": TextShape(_CLIP_L, END, last=False, pooled=True),
+        "g": TextShape(_OPEN_CLIP_G, 0, last=False, pooled=True),
+    },
+    "flow_prediction", 1024,
+)  # fmt: skip
+FLUX = Family(
+    "Flux", {}, _FLOW_VAE | {"scaling_factor": 0.3611, "shift_factor": 0.1159},
+    {
+        "l": TextShape(_CLIP_L, END, pooled=True, projected=False),
+        "t5": TextShape({}, 0, start=(), end=T5_END, face=T5_FACE),
+    },
+    "flow_prediction", 1024,
+)  # fmt: skip
+
 BY_TYPE: Mapping[str, Family] = {"v1": SD1, "v2": SD2, "xl_base": SDXL}
 """By the names that diffusers gives the families of single files."""
 
-FLOW = ("sd3", "flux", "auraflow", "lumina", "sana", "hidream", "chroma", "qwen", "z-image", "krea")
-"""How the names of families begin that diffusers knows and no method here can use yet."""
+FOLDERS_ONLY = ("sd3", "sd35", "flux-dev", "flux-schnell")
+"""Families that are read from a folder, whose single files mostly lack text encoders."""
+FLOW = ("auraflow", "lumina", "sana", "hidream", "chroma", "qwen", "z-image", "krea", "flux")
+"""How the names of further flow models begin that diffusers knows and no method here can use."""

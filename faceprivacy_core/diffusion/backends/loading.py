@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,13 +16,15 @@ from ...errors import InputError, ModelFileError, UnsupportedModelError
 from ..schedules import NoiseSchedule, alphas_cumprod_to_sigmas, scaled_linear_alphas_cumprod
 from .checkpoint import Checkpoint
 from .diffusers import DiffusersDenoiser, Prediction
-from .families import BY_TYPE, FLOW, SD1, SD2, SDXL, Family
-from .words import TextEncoder, Words
+from .families import BY_TYPE, FLOW, FLUX, FOLDERS_ONLY, SD1, SD2, SD3, SDXL, Family
+from .transformers import FluxNetwork, Sd3Network
+from .words import TextEncoder, Words, last_alone, without_t5
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LEAST_ALPHA = 2.0**-24
 """Of a schedule that ends in pure noise, whose last noise level would be infinite."""
-WANTED = "an SD 1.x, SD 2.x or SDXL checkpoint as one .safetensors file, or a folder as diffusers saves it"
+WANTED = "an SD 1.x, SD 2.x or SDXL checkpoint as one .safetensors file, or one of these, SD3 or Flux as diffusers' folder"
+FLOW_STEPS = 1000
 Tensors = dict[str, Tensor]
 M = TypeVar("M", bound=nn.Module)
 
@@ -63,7 +66,7 @@ def load_checkpoint(
     try:
         with torch.inference_mode(False):
             read = _read_folder if path.is_dir() else _read_file
-            unet, found_vae, encoders, schedule, predicts, kind = read(path, family, DTYPES[dtype])
+            unet, found_vae, words, schedule, predicts, kind = read(path, family, DTYPES[dtype])
             network = found_vae if vae is None else _read_vae(vae, kind)
     except ImportError as error:
         raise ModelFileError(
@@ -82,10 +85,10 @@ def load_checkpoint(
     if unet.config.addition_embed_type == "text_time":
         time_ids = torch.tensor([[side, side, 0, 0, side, side]])
     denoiser = DiffusersDenoiser(unet, schedule, prediction or predicts, time_ids)
-    return Checkpoint(path.stem, kind.name, side, denoiser, network.float(), Words(encoders), at_once).to(device)
+    return Checkpoint(path.stem, kind.name, side, denoiser, network.float(), words, at_once).to(device)
 
 
-Read = tuple[Any, Any, dict[str, TextEncoder], NoiseSchedule, str, Family]
+Read = tuple[Any, Any, Words, NoiseSchedule, str, Family]
 
 
 def _read_file(path: Path, family: Family | None, dtype: torch.dtype) -> Read:
@@ -114,7 +117,8 @@ def _read_file(path: Path, family: Family | None, dtype: torch.dtype) -> Read:
             )
         encoders[name] = TextEncoder(_loaded(network, state, f"text encoder {name}").to(dtype), shape)
     prediction = Prediction.V.value if "v_pred" in tensors else kind.prediction
-    return unet, vae, encoders, _schedule(scaled_linear_alphas_cumprod(), zero_end="ztsnr" in tensors), prediction, kind
+    schedule = _schedule(scaled_linear_alphas_cumprod(), zero_end="ztsnr" in tensors)
+    return unet, vae, Words(encoders), schedule, prediction, kind
 
 
 def _read_folder(path: Path, family: Family | None, dtype: torch.dtype) -> Read:
@@ -126,6 +130,8 @@ def _read_folder(path: Path, family: Family | None, dtype: torch.dtype) -> Read:
     if not index.is_file():
         raise InputError(f"Expected {WANTED}, got the folder {path} without a model_index.json. Give the folder that holds it.")
     kind = family or _family_of_pipeline(path, json.loads(index.read_text(encoding="utf-8")).get("_class_name", ""))
+    if kind in (SD3, FLUX):
+        return _read_flow(path, kind, dtype)
     unet = _part(UNet2DConditionModel, path, "unet", dtype)
     vae = _part(AutoencoderKL, path, "vae", torch.float32) if (path / "vae").is_dir() else None
     folders = {"l": "text_encoder", "h": "text_encoder", "g": "text_encoder_2"}
@@ -136,7 +142,44 @@ def _read_folder(path: Path, family: Family | None, dtype: torch.dtype) -> Read:
     with _readable(path / "scheduler"):
         scheduler = DDIMScheduler.from_pretrained(path, subfolder="scheduler", local_files_only=True)
     schedule = _schedule(scheduler.alphas_cumprod.double(), zero_end=False)
-    return unet, vae, encoders, schedule, scheduler.config.prediction_type, kind
+    return unet, vae, Words(encoders), schedule, scheduler.config.prediction_type, kind
+
+
+def _read_flow(path: Path, kind: Family, dtype: torch.dtype) -> Read:
+    """Read a folder of SD3 or Flux; the T5 of SD3 is left out, as its authors allow."""
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel, SD3Transformer2DModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
+
+    if kind is SD3:
+        network = _part(SD3Transformer2DModel, path, "transformer", dtype)
+        unet, join = Sd3Network(network), without_t5(network.config.joint_attention_dim)
+        parts = {"l": CLIPTextModelWithProjection, "g": CLIPTextModelWithProjection}
+    else:
+        unet = FluxNetwork(_part(FluxTransformer2DModel, path, "transformer", dtype))
+        parts, join = {"l": CLIPTextModel, "t5": T5EncoderModel}, last_alone
+    folders = ("text_encoder", "text_encoder_2")
+    encoders = {
+        name: TextEncoder(_part(cls, path, folder, dtype), kind.text[name])
+        for (name, cls), folder in zip(parts.items(), folders, strict=True)
+    }
+    vae = _part(AutoencoderKL, path, "vae", torch.float32) if (path / "vae").is_dir() else None
+    with _readable(path / "scheduler"):
+        config = FlowMatchEulerDiscreteScheduler.from_pretrained(path, subfolder="scheduler", local_files_only=True).config
+    return unet, vae, Words(encoders, join), _flow_schedule(config), Prediction.FLOW.value, kind
+
+
+def _flow_schedule(config: Any) -> NoiseSchedule:
+    """Return the noise levels of a flow, s / (1 - s), in the middle of its training steps.
+
+    A shift that depends on the size of the picture is that of 512 pixels, about as large as a face gets.
+    """
+    shift = float(config.shift)
+    if config.use_dynamic_shifting:
+        slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+        shift = math.exp(config.base_shift + slope * (32 * 32 - config.base_image_seq_len))
+    even = (torch.arange(FLOW_STEPS, dtype=torch.float64) + 0.5) / FLOW_STEPS
+    s = shift * even / (1.0 + (shift - 1.0) * even)
+    return NoiseSchedule(s / (1.0 - s))
 
 
 def _family_of(path: Path, found: str) -> Family:
@@ -146,6 +189,9 @@ def _family_of(path: Path, found: str) -> Family:
 
 
 def _family_of_pipeline(path: Path, pipeline: str) -> Family:
+    known = {"StableDiffusion3Pipeline": SD3, "FluxPipeline": FLUX}
+    if pipeline in known:
+        return known[pipeline]
     if pipeline.startswith("StableDiffusionXL"):
         return SDXL
     if pipeline in ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"):
@@ -155,8 +201,9 @@ def _family_of_pipeline(path: Path, pipeline: str) -> Family:
 
 
 def _refusal(path: Path, found: str) -> str:
-    plain = found.lower().removeprefix("stablediffusion")
-    if plain == "3pipeline" or plain.startswith(FLOW):
+    if found.startswith(FOLDERS_ONLY):
+        return f"Expected {WANTED}, got {path.name}, a single file of {found}. Use the folder as diffusers saves it."
+    if found.lower().startswith(FLOW):
         return (
             f"Expected {WANTED}, got {path.name} of the family {found}, a flow model, for which no method here has been made "
             "yet. Use a checkpoint of the families above."
