@@ -102,6 +102,12 @@ class ExactVae:
     autograd. Therefore this is a copy, made outside inference mode and handed to the host's
     memory management.
 
+    Attributes:
+        network: The copy.
+        patcher: The same as the host's memory management knows it.
+        device: Where it computes.
+        downscale: Side of a picture divided by that of its latent.
+
     Raises:
         UnsupportedModelError: The VAE does not belong to the model.
     """
@@ -116,23 +122,26 @@ class ExactVae:
             )
         with torch.inference_mode(False):
             self.network = trainable_copy(vae.first_stage_model)
-        self.device = vae.device
-        self._downscale = vae.downscale_ratio
-        self._patcher = comfy.model_patcher.ModelPatcher(
+        self.device, self.downscale = vae.device, vae.downscale_ratio
+        self.patcher = comfy.model_patcher.ModelPatcher(
             self.network, load_device=vae.device, offload_device=comfy.model_management.vae_offload_device()
         )
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) in [0, 1]; where the VAE has a distribution, its mode."""
-        comfy.model_management.load_models_gpu([self._patcher])
+        comfy.model_management.load_models_gpu([self.patcher])
         raw = self.network.encode(images.to(self.device, torch.float32) * 2.0 - 1.0)
         return self.latent_format.process_in(raw).to(images.device)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (B, C, h, w) to images in [0, 1]."""
-        comfy.model_management.load_models_gpu([self._patcher])
+        return self.decode_open(latents).clamp(0.0, 1.0)
+
+    def decode_open(self, latents: Tensor) -> Tensor:
+        """Decode latents to images, about [0, 1], not clipped, because clipped pixels give no gradient."""
+        comfy.model_management.load_models_gpu([self.patcher])
         raw = self.latent_format.process_out(latents).to(self.device, torch.float32)
-        return ((self.network.decode(raw) + 1.0) / 2.0).clamp(0.0, 1.0).to(latents.device)
+        return ((self.network.decode(raw) + 1.0) / 2.0).to(latents.device)
 
 
 def trainable_copy(module: nn.Module) -> nn.Module:

@@ -58,6 +58,11 @@ class GradientModel:
         self._patcher = ordinary_patcher(model)
         self._patcher.set_additional_models(ALONG, list(along))
 
+    @property
+    def network(self) -> torch.nn.Module:
+        """The UNet of the copy."""
+        return self._patcher.model.diffusion_model
+
     def run(self, job: Callable[[Denoiser, torch.device], Result], empty: Condition, shape: Sequence[int]) -> Result:
         """Run a job that may call the model as often as it likes.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import comfy.model_management
@@ -45,7 +46,7 @@ class HostModel:
     schedule: NoiseSchedule
     empty: Condition
     denoise: Denoiser
-    vae: OpenVae
+    vae: _host.ExactVae
     low_memory: bool
     record: Callable[[], AbstractContextManager[Recording]]
     space: TokenSpace
@@ -62,13 +63,14 @@ class HostModel:
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, S, S) in [0, 1] without a gradient."""
-        return self.vae.encode(images)
+        with torch.no_grad():
+            return self.vae.encode(images)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents to images, about [0, 1], not clipped."""
         if self.low_memory:
-            return checkpointed_decode(self.vae.decode, self.vae.network)(latents)
-        return self.vae.decode(latents)
+            return checkpointed_decode(self.vae.decode_open, self.vae.network)(latents)
+        return self.vae.decode_open(latents)
 
     def read_tokens(self, latents: Tensor) -> dict[str, Tensor]:
         """Refuse: the host reads tokens with a node of its own."""
@@ -121,18 +123,19 @@ def with_model(
         raise InputError(f"Expected a crop size of at least 64 that is a multiple of 8, got {size}. Use 512 for SD1.5.")
     with torch.inference_mode(False):
         empty = empty_condition(positive)
-        network = OpenVae(model, vae)
+        network = _host.ExactVae(model, vae)
         with torch.no_grad():
             shape = network.encode(torch.zeros(1, 3, size, size)).shape[1:]
-        frozen = RecordableModel(model, [network.patcher])
+        frozen = GradientModel(model, [network.patcher])
 
         def run(denoiser: Denoiser, device: torch.device) -> Result:
             told = Condition(empty.tokens.to(device, torch.float32), None if empty.pooled is None else empty.pooled.to(device))
             _check_gradient(denoiser, torch.zeros(1, *shape, device=device), float(schedule.sigmas[0]), told)
             family = type(model.model).__name__
+            record = partial(record_attention, frozen.network)
             return job(
                 HostModel(
-                    "MODEL", family, size, shape[0], device, schedule, told, denoiser, network, low_memory, frozen.record,
+                    "MODEL", family, size, shape[0], device, schedule, told, denoiser, network, low_memory, record,
                     UnetTokens(told.tokens),
                 )
             )  # fmt: skip
@@ -159,58 +162,30 @@ def empty_condition(positive: list[Any]) -> Condition:
     return Condition(tokens.detach().clone(), None if pooled is None else pooled.detach().clone())
 
 
-class OpenVae(_host.ExactVae):
-    """An exact VAE whose pictures are not clipped, because clipped pixels give no gradient."""
+@contextmanager
+def record_attention(network: nn.Module) -> Iterator[Recording]:
+    """Record the maps of all self-attention layers of a UNet of the host.
 
-    @property
-    def downscale(self) -> int:
-        """Side of a picture divided by that of its latent."""
-        return self._downscale
+    The layers compute their output as before; the maps are computed beside it.
 
-    @property
-    def patcher(self) -> comfy.model_patcher.ModelPatcher:
-        """The VAE as the host's memory management knows it."""
-        return self._patcher
+    Raises:
+        UnsupportedModelError: The model has no such layer.
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Encode images (B, 3, S, S) in [0, 1] without a gradient."""
-        with torch.no_grad():
-            return super().encode(images)
+    Laws: test_the_recorder_sees_every_map_and_restores.
+    """
+    layers = attention_layers(network)
+    maps = Maps()
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Decode latents (B, C, h, w) to images, about [0, 1]."""
-        comfy.model_management.load_models_gpu([self._patcher])
-        raw = self.latent_format.process_out(latents).to(self.device, torch.float32)
-        return ((self.network.decode(raw) + 1.0) / 2.0).to(latents.device)
+    def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tokens = args[0]
+        context = args[1] if len(args) > 1 else kwargs.get("context")
+        keys = layer.to_k(tokens if context is None else context)
+        maps.add(*(_split_heads(part, layer.heads) for part in (layer.to_q(tokens), keys)), layer.dim_head**-0.5)
 
-
-class RecordableModel(GradientModel):
-    """A MODEL with gradients whose self-attention can be recorded."""
-
-    @contextmanager
-    def record(self) -> Iterator[Recording]:
-        """Record the maps of all self-attention layers of this copy of the MODEL.
-
-        The layers compute their output as before; the maps are computed beside it.
-
-        Raises:
-            UnsupportedModelError: The model has no such layer.
-
-        Laws: test_the_recorder_sees_every_map_and_restores.
-        """
-        layers = attention_layers(self._patcher.model.diffusion_model)
-        maps = Maps()
-
-        def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            tokens = args[0]
-            context = args[1] if len(args) > 1 else kwargs.get("context")
-            keys = layer.to_k(tokens if context is None else context)
-            maps.add(*(_split_heads(part, layer.heads) for part in (layer.to_q(tokens), keys)), layer.dim_head**-0.5)
-
-        with ExitStack() as restore:
-            for layer in layers:
-                restore.callback(layer.register_forward_pre_hook(note, with_kwargs=True).remove)
-            yield maps
+    with ExitStack() as restore:
+        for layer in layers:
+            restore.callback(layer.register_forward_pre_hook(note, with_kwargs=True).remove)
+        yield maps
 
 
 def attention_layers(network: nn.Module) -> list[nn.Module]:

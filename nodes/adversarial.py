@@ -28,11 +28,11 @@ from ..faceprivacy_core.types import Faces
 from . import _convert, _host
 from ._host_attack_view import CANCEL, AttackView, plot, report_text
 from ._host_finishing import finishing_sigmas, to_conditioning, to_latent
+from ._host_memory import MEMORY, chosen_memory
 from ._host_model import HostModel, with_model
 from ._types import CropsType, FacesType, RecognizersType
 
 DEFAULTS = CloakSettings()
-MEMORY = ("normal", "low")
 SCHEDULES = {"aligned": ALIGNED, "released": RELEASED}
 
 
@@ -120,7 +120,7 @@ class AdversarialLatent(io.ComfyNode):
                 io.Combo.Input(
                     "memory", options=list(MEMORY), default="normal", advanced=True,
                     tooltip="low: parts of model and VAE are computed again for the gradient. Slower, same result up to "
-                    "rounding.",
+                    "rounding. auto: low where too little is free.",
                 ),
                 io.Int.Input(
                     "seed", default=0, min=0, max=2**53 - 1, control_after_generate=False,
@@ -230,7 +230,7 @@ class AdversarialLatent(io.ComfyNode):
             seed=seed,
             mask=MaskSettings(Region(region), grow, feather),
             truncated_gradient=short_gradient or None,
-            checkpoint=memory == "low",
+            checkpoint=chosen_memory(memory, vae, size, len(faces)) == "low",
             attempts=attempts,
             require_protection=require_protection,
         )

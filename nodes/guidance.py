@@ -18,9 +18,8 @@ from ..faceprivacy_core.metrics.perceptual import load_perceptual
 from ..faceprivacy_core.protocols import FaceRecognizer
 from ..faceprivacy_core.types import FaceCrops
 from . import _convert, _host
+from ._host_memory import MEMORY, chosen_memory
 from ._types import CropsType, RecognizersType
-
-MEMORY = ("normal", "low")
 
 
 class EnergyGuidance(io.ComfyNode):
@@ -90,7 +89,7 @@ class EnergyGuidance(io.ComfyNode):
                 io.Combo.Input(
                     "memory", options=list(MEMORY), default="normal", optional=True, advanced=True,
                     tooltip="low: one result at a time, and the VAE's blocks are computed again for the gradient. About "
-                    "three times the decoding work; the same result up to rounding.",
+                    "three times the decoding work; the same result up to rounding. auto: low where too little is free.",
                 ),
                 io.Float.Input(
                     "ceiling", default=1.0, min=-1.0, max=1.0, step=0.01, optional=True, advanced=True,
@@ -118,6 +117,7 @@ class EnergyGuidance(io.ComfyNode):
         weights = EnergyWeights(push_away, diversity, keep_identity, look_different, keep_landmarks)
         bounds = {"floor": floor, "ceiling": ceiling, "look_target": look_target}
         energy = crop_energy(image, crops, recognizers, weights, bounds, mask)
+        memory = chosen_memory(memory, vae, image.shape[1], len(image))
         guidance = guided.EnergyGuidance(
             energy, decoder(model, vae, memory), _host.noise_schedule(model), strength, normalize,
             guided.GuidanceRange(1.0 - start_percent, 1.0 - end_percent), 1 if memory == "low" else None,

@@ -112,6 +112,20 @@ def test_low_memory_gives_the_same_estimate_and_leaves_no_trace(
     assert [module for module in scene.vae.first_stage_model.modules() if "forward" in module.__dict__] == []
 
 
+def test_auto_takes_what_fits_and_says_so(
+    core: Core, scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import comfy.model_management
+
+    choose = core("nodes._host_memory").chosen_memory
+    for free, expected in ((2**40, "normal"), (2**20, "low")):
+        monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda _, free=free: free)
+        with caplog.at_level("INFO"):
+            assert choose("auto", scene.vae, 256, 2) == expected
+        assert f"memory: {expected}. The gradient of 2 crops takes about" in caplog.text
+    assert [choose(name, scene.vae, 256, 2) for name in ("normal", "low")] == ["normal", "low"]
+
+
 def test_chain_with_percents_that_meet_decodes_once_in_every_step(
     host_nodes: ModuleType, pack_nodes: dict[str, Any], core: Core, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
