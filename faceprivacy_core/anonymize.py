@@ -169,7 +169,6 @@ def anonymize_where_possible(
     """
     if settings.look is Look.PERSON:
         return regenerate_faces(images, faces, model, settings, _push_away(recognizers, settings), progress=progress), ()
-    require(model, Capability.DONORS, "new faces with a donor's look")
     originals, crops = crop_faces(images, faces, model.resolution)
     draw = settings.masks_to_try()
     masks = [cut(draw_one(images, faces), crops) for draw_one in draw]
@@ -210,6 +209,7 @@ def draw_in_masks(
     Returns:
         The variants (3, S, S) of every crop for which one passed, the number of its mask, and the mean energies.
     """
+    require(model, Capability.DONORS, "new faces with a donor's look")
     person = _see(originals, crops, model, recognizers)
     heard = _audition(model, person, masks, settings)
     drawn: dict[int, list[Tensor]] = {}

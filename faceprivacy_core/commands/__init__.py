@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         refuse_typed_passphrase(words)
         options = parser.parse_args(words)
-        options.words = words
+        options.words, options.program = words, main
         if "device" in options:
             _say_that_it_loads()
         if getattr(options, "device", None) == AUTO:

@@ -99,5 +99,7 @@ def _share(tasks: Sequence[Task], args: argparse.Namespace, progress: Progress) 
     by_name = {task.name: task for task in tasks}
     jobs = (workers.Job(task.name, task.path, task.target, task.replace) for task in tasks)
     count = max(1, min(args.workers, len(tasks)))
-    for job, (is_written, said) in workers.share(jobs, args.words, count, lambda name: progress.begin(by_name[name])):
+    for job, (is_written, said) in workers.share(
+        jobs, args.program, args.words, count, lambda name: progress.begin(by_name[name])
+    ):
         yield _note(by_name[job.name], progress, is_written, said)

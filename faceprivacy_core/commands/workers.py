@@ -18,6 +18,8 @@ MOST_DEATHS = 2
 """How often a worker may die over one input before the input counts as failed."""
 LEAVE_S = 10.0
 
+Program = Callable[[Sequence[str]], int]
+"""The command line, as `commands.main`: words to exit status."""
 Outcome = tuple[bool, str]
 """Whether an input was written, and what to say of it."""
 _told: list[Connection] = []
@@ -53,6 +55,7 @@ class _Worker:
 class _Crew:
     """The workers of a run; one that died is replaced."""
 
+    program: Program
     words: Sequence[str]
     count: int
     workers: list[_Worker] = field(default_factory=list)
@@ -60,7 +63,7 @@ class _Crew:
     def hire(self) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_run, args=(list(self.words), theirs, self.count), daemon=True)
+        process = context.Process(target=_run, args=(self.program, list(self.words), theirs, self.count), daemon=True)
         process.start()
         theirs.close()
         self.workers.append(_Worker(process, ours))
@@ -76,16 +79,19 @@ def is_worker() -> bool:
     return bool(_told)
 
 
-def share(jobs: Iterable[Job], words: Sequence[str], count: int, begin: Callable[[str], None]) -> Iterator[tuple[Job, Outcome]]:
+def share(
+    jobs: Iterable[Job], program: Program, words: Sequence[str], count: int, begin: Callable[[str], None]
+) -> Iterator[tuple[Job, Outcome]]:  # fmt: skip
     """Let workers do jobs; yields each as it is done, in any order.
 
     Args:
         jobs: What is to be done.
-        words: Of the command line, which every worker runs.
+        program: What every worker runs; a function of a module.
+        words: What it is given.
         count: Number of workers.
         begin: Told the name of a job before a worker is.
     """
-    queue, crew, broken = deque(jobs), _Crew(words, count), 0
+    queue, crew, broken = deque(jobs), _Crew(program, words, count), 0
     try:
         while queue or any(worker.job for worker in crew.workers):
             while len(crew.workers) < min(count, len(queue) + sum(worker.job is not None for worker in crew.workers)):
@@ -144,14 +150,12 @@ def serve(do: Callable[[Path, Path, bool], Outcome]) -> int:
         connection.send(do(Path(path), Path(target), is_replaced))
 
 
-def _run(words: list[str], connection: Connection, count: int) -> None:
+def _run(program: Program, words: list[str], connection: Connection, count: int) -> None:
     """Begin a worker: the command as it was typed, without bars."""
     os.environ["TQDM_DISABLE"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     _told.append(connection)
-    from . import main
-
     try:
-        main(words)
+        program(words)
     except KeyboardInterrupt:
         return
