@@ -14,8 +14,8 @@ from .inputs import Plan
 from .manifest import Entry, Manifest, State, in_shard
 
 NO_SETTINGS = (
-    "inputs", "out", "force", "recursive", "device", "dry_run", "resume", "retry_failed", "shard", "workers", "words", "program",
-    "run",
+    "inputs", "out", "force", "recursive", "device", "dry_run", "resume", "retry_failed", "shard", "workers", "words",
+    "program", "run",
 )  # fmt: skip
 """Options that change no result."""
 MOST_WORKERS = 256
