@@ -13,7 +13,7 @@ import torch
 from comfy_api.latest import io
 
 from ..faceprivacy_core.builtin.autoencoder import FaceAutoencoder
-from ..faceprivacy_core.builtin.model import FaceModelFile, build_autoencoder, build_encoder, read_face_model_file
+from ..faceprivacy_core.builtin.model import FaceModelFile, build_autoencoder, build_encoder, check_draws, read_face_model_file
 from ._host_crop_size import CropSizeWarning
 from ._types import EncoderType
 
@@ -47,6 +47,7 @@ class LoadBuiltinFaceModel(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         file = read_face_model_file()
         encoder = build_encoder(file)
+        check_draws(file)
         empty = [[encoder.empty_tokens().clone(), {}]]
         return io.NodeOutput(host_model(file), host_vae(file), encoder, encoder.resolution, empty)
 

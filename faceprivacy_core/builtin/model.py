@@ -30,7 +30,8 @@ FORMAT_VERSION = "2"
 """Version 1 held a model for crops of 128 px."""
 DEFAULT_FILE = Path(__file__).parent / "face_model.safetensors"
 
-_NEEDED = frozenset(("name", "resolution", "unet", "autoencoder", "tokens", "schedule", "prediction"))
+_NEEDED = frozenset(("name", "resolution", "autoencoder"))
+_NEEDED_TO_DRAW = frozenset(("unet", "tokens", "schedule", "prediction"))
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, RuntimeError, TypeError, ValueError)
 """What JSON and torch raise for a header that says something else."""
 
@@ -256,6 +257,13 @@ def read_face_model_file(path: Path = DEFAULT_FILE) -> FaceModelFile:
     return FaceModelFile(config, **parts)
 
 
+def check_draws(file: FaceModelFile) -> None:
+    """Make sure that a file describes more than an autoencoder; ModelFileError otherwise."""
+    missing = sorted(_NEEDED_TO_DRAW - set(file.config))
+    if missing:
+        raise ModelFileError(f"Expected a model file whose header has {', '.join(missing)}, too, got an autoencoder alone.")
+
+
 def load_face_model(path: Path = DEFAULT_FILE) -> FaceModel:
     """Load the built-in model on the CPU in float32, frozen, in evaluation mode.
 
@@ -266,6 +274,7 @@ def load_face_model(path: Path = DEFAULT_FILE) -> FaceModel:
 
     file = read_face_model_file(path)
     encoder = build_encoder(file)
+    check_draws(file)
     with torch.inference_mode(False):
         unet = _filled(UNet2DConditionModel(**file.config["unet"]), file.unet, "UNet")
     schedule = NoiseSchedule.scaled_linear(**file.config["schedule"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..builtin.donors import rim_misfit
 from ..diffusion.resampling import sample_resampled
@@ -90,7 +91,10 @@ def choose_donors(
     """
     chosen = []
     for around, cells, stream in zip(surroundings, face_cells, streams, strict=True):
-        best = rim_misfit(donors, around, cells).argsort(stable=True)[:AMONG]
+        rim = (
+            F.max_pool2d(cells[None], 3, stride=1, padding=1)[0] - cells
+        )  # what lies inside is the person's, and chooses nothing
+        best = rim_misfit(donors, around, rim).argsort(stable=True)[:AMONG]
         chosen.append(best[int.from_bytes(stream.take(8), "little") % len(best)])
     return donors[torch.stack(chosen)]
 

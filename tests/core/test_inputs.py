@@ -93,4 +93,5 @@ def test_time_grows_with_the_number_of_pictures():
         return time.process_time() - start
 
     seconds(100)
-    assert seconds(8000) < 8 * seconds(2000)
+    # Linear is a factor of 4, quadratic one of 16; the best of three, because other programs run, too.
+    assert min(seconds(8000) for _ in range(3)) < 10 * min(seconds(2000) for _ in range(3))
