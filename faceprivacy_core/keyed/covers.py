@@ -91,10 +91,8 @@ def choose_donors(
     """
     chosen = []
     for around, cells, stream in zip(surroundings, face_cells, streams, strict=True):
-        rim = (
-            F.max_pool2d(cells[None], 3, stride=1, padding=1)[0] - cells
-        )  # what lies inside is the person's, and chooses nothing
-        best = rim_misfit(donors, around, rim).argsort(stable=True)[:AMONG]
+        around_face = F.max_pool2d(cells[None], 3, stride=1, padding=1)[0] - cells  # the inside is the person's
+        best = rim_misfit(donors, around, around_face).argsort(stable=True)[:AMONG]
         chosen.append(best[int.from_bytes(stream.take(8), "little") % len(best)])
     return donors[torch.stack(chosen)]
 
