@@ -210,7 +210,7 @@ def draw_in_masks(
         The variants (3, S, S) of every crop for which one passed, the number of its mask, and the mean energies.
     """
     require(model, Capability.DONORS, "new faces with a donor's look")
-    person = _see(originals, crops, model, recognizers)
+    person = see_crops(originals, crops, model, recognizers)
     heard = _audition(model, person, masks, settings)
     drawn: dict[int, list[Tensor]] = {}
     taken: dict[int, int] = {}
@@ -233,7 +233,8 @@ def draw_in_masks(
     return drawn, taken, energies
 
 
-def _see(originals: Tensor, crops: FaceCrops, model: LatentModel, recognizers: Sequence[FaceRecognizer]) -> Person:
+def see_crops(originals: Tensor, crops: FaceCrops, model: LatentModel, recognizers: Sequence[FaceRecognizer]) -> Person:
+    """Look at aligned crops (N, 3, S, S) in [0, 1] through recognisers and the model; InputError without recognisers."""
     if not recognizers:
         raise InputError("Expected at least one recogniser, to choose a donor and judge what is drawn, got none.")
     with torch.no_grad():
@@ -323,11 +324,15 @@ def tell_donors(model: LatentModel, person: Person, ranking: Tensor, mask: Tenso
     def tell(originals: Tensor, crops: FaceCrops, seeds: Sequence[int]) -> Told:
         chosen = choose_donors(ranking, seeds, settings)
         pictures = donor_pictures(model, chosen, person, settings)
-        filled = fill_in(originals, mask.to(originals), pictures)
-        with torch.no_grad():
-            tokens = in_parts(lambda part: model.read_tokens(model.encode(part))["unet"], pictures)
-            start = in_parts(model.encode, filled)
-        inversion = inversion_of_tokens(tokens, model.empty.tokens, ModelIdentity(model.name))
-        return Told(inversion, recover_schedule(), start)
+        return told_of(model, pictures, fill_in(originals, mask.to(originals), pictures))
 
     return tell
+
+
+def told_of(model: LatentModel, pictures: Tensor, start: Tensor) -> Told:
+    """Tell the model pictures (R, 3, S, S) at every noise level; the drawing starts from others (R, 3, S, S), all in [0, 1]."""
+    with torch.no_grad():
+        tokens = in_parts(lambda part: model.read_tokens(model.encode(part))["unet"], pictures)
+        latents = in_parts(model.encode, start)
+    inversion = inversion_of_tokens(tokens, model.empty.tokens, ModelIdentity(model.name))
+    return Told(inversion, recover_schedule(), latents)

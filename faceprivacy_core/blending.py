@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from .images import check_mask, check_results, cut, paste_faces, skin_ellipse
+from .images import check_mask, check_results, cut, paste_faces
+from .ovals import SKIN
 from .texture import gaussian_blur
 from .types import FaceCrops
 
@@ -102,7 +103,7 @@ def _repeat(values: Tensor, pictures: Tensor) -> Tensor:
 
 
 def _is_skin(images: Tensor) -> Tensor:
-    cheeks = skin_ellipse(images.shape[-1]).to(images)
+    cheeks = SKIN.on_grid(images.shape[-1]).to(images)
     skin = (images * cheeks).sum((2, 3), keepdim=True) / cheeks.sum()
     difference = images - skin
     tint = difference - difference.mean(1, keepdim=True)

@@ -17,7 +17,7 @@ from .builtin.donors import DonorBank, rim_misfit
 from .builtin.model import FaceEncoder
 from .errors import InputError
 from .faces.sight import embed_all
-from .images import skin_ellipse
+from .ovals import SKIN
 from .protocols import FaceRecognizer
 
 POSE_UNIT = 0.006
@@ -174,7 +174,7 @@ def light_up(pictures: Tensor, person: Person, settings: DonorSettings) -> Tenso
     if not settings.match_colour:
         return pictures
     originals = person.crops.to(pictures).repeat(len(pictures) // len(person.crops), 1, 1, 1)
-    return match_light(pictures, originals, skin_ellipse(originals.shape[-1]))
+    return match_light(pictures, originals, SKIN.on_grid(originals.shape[-1]))
 
 
 def fill_in(originals: Tensor, mask: Tensor, pictures: Tensor) -> Tensor:

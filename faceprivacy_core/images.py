@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .align import FFHQ_TEMPLATE, estimate_similarity, invert_affine, transform_points, warp
 from .errors import InputError, NoFaceError
+from .ovals import FACE
 from .pixels import without_colours
 from .texture import match_sharpness
 from .types import Face, FaceCrop, FaceCrops, Faces, FloatArray
@@ -23,28 +24,6 @@ BAND_ROWS = 256
 
 RIM = 0.04
 """Width of the rim of a crop over which its weight falls to 0, as a fraction of its side."""
-
-
-FACE_CENTRE, FACE_RADII = (0.5, 0.565), (0.22, 0.25)
-"""Ellipse of an aligned crop, fractions of its side, over which sharpness is compared: brows to chin."""
-SKIN_CENTRE, SKIN_RADII = (0.5, 0.57), (0.2, 0.11)
-"""Ellipse over which colours and light are compared: from below the eyes to above the mouth, so that no beard counts."""
-
-
-def is_face(u: Tensor, v: Tensor) -> Tensor:
-    """Say of positions in an aligned crop, fractions of its side from the left and from the top, whether they are face."""
-    return _inside(u, v, FACE_CENTRE, FACE_RADII)
-
-
-def skin_ellipse(side: int) -> Tensor:
-    """Return (1, 1, side, side), 1 on the cheeks and the nose of an aligned face."""
-    axis = (torch.arange(side) + 0.5) / side
-    return _inside(axis[None, :], axis[:, None], SKIN_CENTRE, SKIN_RADII).float()[None, None]
-
-
-def _inside(u: Tensor, v: Tensor, centre: tuple[float, float], radii: tuple[float, float]) -> Tensor:
-    x, y = (u - centre[0]) / radii[0], (v - centre[1]) / radii[1]
-    return x.square() + y.square() <= 1.0
 
 
 def eye_mouth_distance(face: Face) -> float:
@@ -153,7 +132,7 @@ def _paste_variant(images: Tensor, results: Tensor, crops: FaceCrops, shares: li
         layer = _lay(result, crop, share, without_colour[crop.face.image_index], cubic=True)
         window = share.window_of(pasted[crop.face.image_index])
         if sharpen and layer.numel():
-            inside = is_face(*_crop_position(crop, share.rows, share.columns))[None, None].to(layer)
+            inside = FACE.holds(*_crop_position(crop, share.rows, share.columns))[None, None].to(layer)
             layer = match_sharpness(layer.clamp(0.0, 1.0)[None], window[None], inside)[0]
         blended = window + share.weights * (layer - window)
         window.copy_(torch.where(share.weights > 0, blended.clamp(0.0, 1.0), window))

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .images import crop_faces, crop_landmarks, cut, lay_masks, skin_ellipse
+from .images import crop_faces, crop_landmarks, cut, lay_masks
 from .masks import MaskSettings, draw_masks
+from .ovals import EYES, MOUTH, SKIN
 from .texture import gaussian_blur
 from .types import Faces
 
@@ -26,9 +27,6 @@ MIN_SHADE, MAX_SHADE = 0.45, 1.9
 """Brightness of skin over that of the patches: shadows and highlights count, dark hair does not."""
 DARK = 0.05
 """Brightness below which a colour says little."""
-EYES_CENTRE, EYES_RADII = (0.5, 0.45), (0.235, 0.115)
-"""Rounded rectangle of an aligned crop that is always part of the face: eyes, brows to their ends, the upper nose."""
-MOUTH_CENTRE, MOUTH_RADII = (0.5, 0.735), (0.13, 0.06)
 MIN_CHEEKS = 0.85
 """Part of the cheeks that has to be skin for the outline to be believed; half a face in shadow is still a face."""
 RIM_PART = 12
@@ -68,7 +66,7 @@ def fit_to_skin(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
     """
     side = crops.shape[-1]
     covered = find_covered(crops, landmarks5, mask)
-    believed = _share(~covered, skin_ellipse(GRID) > 0) >= MIN_CHEEKS
+    believed = _share(~covered, SKIN.on_grid(GRID)) >= MIN_CHEEKS
     region = F.adaptive_avg_pool2d(mask, GRID) > 0.0
     free = F.max_pool2d((covered & believed).float(), 3, stride=1, padding=1) < 1.0
     free = F.interpolate((free & region).float(), size=(side, side), mode="bilinear", align_corners=False)
@@ -80,7 +78,7 @@ def find_covered(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
     """Return where hair, beard and the like reach into a mask, (N, 1, GRID, GRID) bool. Arguments as for `fit_to_skin`."""
     skin = F.adaptive_avg_pool2d(find_skin(crops, landmarks5), GRID) > 0.5
     region = F.adaptive_avg_pool2d(mask, GRID) > 0.0
-    eyes, mouth = _oval(EYES_CENTRE, EYES_RADII, power=4), _oval(MOUTH_CENTRE, MOUTH_RADII, power=2)
+    eyes, mouth = EYES.on_grid(GRID), MOUTH.on_grid(GRID)
     covered = reach_in(~skin & ~eyes, ~region) & region & ~eyes
     has_mouth = _share(~covered, mouth) >= 0.5  # a mouth is the person's or the new face's, never half of each
     return torch.where(has_mouth, covered & ~mouth, covered | mouth)
@@ -140,12 +138,6 @@ def reach_in(passable: Tensor, start: Tensor) -> Tensor:
         if torch.equal(further, reached):
             return reached > 0.0
         reached = further
-
-
-def _oval(centre: tuple[float, float], radii: tuple[float, float], power: int) -> Tensor:
-    axis = (torch.arange(GRID) + 0.5) / GRID
-    x, y = (axis[None, :] - centre[0]) / radii[0], (axis[:, None] - centre[1]) / radii[1]
-    return (x**power + y**power <= 1.0)[None, None]
 
 
 def _share(values: Tensor, where: Tensor) -> Tensor:

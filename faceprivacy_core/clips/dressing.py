@@ -14,10 +14,11 @@ from ..blending import match_light, match_seam
 from ..candidates import MARGIN
 from ..errors import NumericalError
 from ..faces.by_hand import is_guessed
-from ..images import crop_faces, eye_mouth_distance, paste_faces, skin_ellipse
+from ..images import crop_faces, eye_mouth_distance, paste_faces
 from ..masks import MaskSettings, Region, draw_masks
 from ..metrics.similarity import compute_similarity, cut_window
 from ..obscure import Obscuring, obscure_faces
+from ..ovals import SKIN
 from ..pixels import to_pixels, to_tensor
 from ..protect import FALSE_MATCH_RATE, Fallback, Method, ProtectSettings
 from ..protocols import FaceRecognizer
@@ -156,7 +157,7 @@ class Dresser:
         for place, (crop, look) in enumerate(zip(crops.items, looks, strict=True)):
             own = originals[place : place + 1]
             new = look.at(_pose(crop))[None].to(own)
-            lit = match_light(new, self._light_of(crop.face, own), skin_ellipse(own.shape[-1]))
+            lit = match_light(new, self._light_of(crop.face, own), SKIN.on_grid(own.shape[-1]))
             fitted.append(lit if is_guessed(crop.face) else match_seam(lit, own, masks[place][None].to(own)))
         return torch.cat(fitted)
 

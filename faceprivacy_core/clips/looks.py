@@ -9,23 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..anonymize import AnonymizeSettings, Look, draw_in_masks
+from ..anonymize import AnonymizeSettings, Look, draw_in_masks, see_crops, told_of
 from ..auditions import judge_in_place
 from ..blending import match_light, match_seam
-from ..donors import fill_in, see_person
-from ..embeddings.inversion import ModelIdentity, inversion_of_tokens
-from ..embeddings.schedule import recover_schedule
+from ..donors import fill_in
 from ..errors import InputError, NumericalError
 from ..faces.sight import embed_all
-from ..images import crop_faces, crop_landmarks, cut, skin_ellipse
+from ..images import crop_faces, crop_landmarks, cut
+from ..ovals import SKIN
 from ..pixels import to_tensor
 from ..protect import FALSE_MATCH_RATE, DrawingTools
 from ..protocols import FaceRecognizer, Progress
-from ..regenerate import Told, in_parts, regenerate_crops, regeneration_mask
+from ..regenerate import Told, regenerate_crops, regeneration_mask
 from ..rng import face_seed
 from ..types import FaceCrops, Faces, FloatArray
 from .bending import bend
-from .views import View
+from .views import View, pose_distance
 
 POSE_NOISE = 0.35
 """How far into noise the bent first face is taken, so that the model turns it into the other pose."""
@@ -56,7 +55,7 @@ class NewLook:
 
     def at(self, pose: FloatArray) -> Tensor:
         """Return the face (3, S, S) for landmarks (5, 2), fractions of the side."""
-        distances = np.sqrt(((self.poses - pose) ** 2).sum(-1).mean(-1))
+        distances = np.array([pose_distance(drawn, pose) for drawn in self.poses])
         weights = np.exp(-(((distances - distances.min()) / SOFTNESS) ** 2))
         nearest = np.argsort(distances)[:2]
         shares = weights[nearest] / weights[nearest].sum()
@@ -134,7 +133,7 @@ def _is_known(look: NewLook, view: View, recognizers: Sequence[FaceRecognizer]) 
     originals, crops = _placed(view)
     soft = look.mask_at(_pose(view))[None]
     own, landmarks5 = originals[:1], crop_landmarks(crops)
-    lit = match_light(look.at(_pose(view))[None], own, skin_ellipse(own.shape[-1]))
+    lit = match_light(look.at(_pose(view))[None], own, SKIN.on_grid(own.shape[-1]))
     seen = fill_in(own, soft, match_seam(lit, own, soft))
     with torch.no_grad():
         before, after = (embed_all(recognizers, pictures, landmarks5) for pictures in (own, seen))
@@ -172,23 +171,16 @@ def _draw_again(
     changeable = regeneration_mask(soft)
     bent = bend(first, _pose(first_view), _pose(view))[None]
     model = tools.model
-    device = next(model.autoencoder.parameters()).device
 
     def tell(given: Tensor, _: FaceCrops, __: Sequence[int]) -> Told:
-        with torch.no_grad():
-            tokens = in_parts(model.encode_tokens, first[None].to(device))
-            start = in_parts(model.autoencoder.encode, fill_in(given, changeable.to(given), bent.to(given)) * 2.0 - 1.0)
-        inversion = inversion_of_tokens(tokens, model.empty_tokens(), ModelIdentity(model.model_name))
-        return Told(inversion, recover_schedule(), start)
+        return told_of(model, first[None].to(given), fill_in(given, changeable.to(given), bent.to(given)))
 
     def no_energy(*_: object) -> None:
         raise AssertionError("There is no guidance at strength 0.")
 
     again = replace(settings, noise=max(POSE_NOISE, settings.noise), strength=0.0)
     results, _ = regenerate_crops(originals, changeable, crops, model, again, no_energy, tell=tell, progress=progress)
-    with torch.no_grad():
-        latents = in_parts(model.autoencoder.encode, originals.to(device) * 2.0 - 1.0)
-    person = see_person(originals, crop_landmarks(crops), tools.recognizers, latents)
+    person = see_crops(originals, crops, model, tools.recognizers)
     fitted, verdict = judge_in_place(results, person, soft, tools.detector)
     return fitted[0] if bool(verdict.passed[0]) else None
 
