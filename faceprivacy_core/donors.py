@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -38,7 +39,8 @@ RIM_COST = 10.0
 LIKENESS_COST = 5.0
 """Cost of similarity 1 to the person: among donors that fit alike the less similar one."""
 LOOK_ALIKE_FMR = 0.01
-DRAWN_AT_ONCE = 8
+_decoded: WeakKeyDictionary[FaceEncoder, dict[int, Tensor]] = WeakKeyDictionary()
+"""Donors that a model has decoded, in 8 bits: at most 0.2 MB for each of its bank."""
 
 
 @dataclass(frozen=True)
@@ -164,9 +166,18 @@ def choose_donors(ranking: Tensor, seeds: Sequence[int], settings: DonorSettings
 
 def donor_pictures(model: FaceEncoder, chosen: Tensor, person: Person, settings: DonorSettings) -> Tensor:
     """Draw the chosen donors as crops (R, 3, S, S) in [0, 1], in the person's colours if asked for."""
-    with torch.no_grad():
-        parts = [model.decode(part.to(model.device)) for part in model.donors.latents[chosen].split(DRAWN_AT_ONCE)]
-    return light_up(torch.cat(parts).clamp(0.0, 1.0), person, settings)
+    drawn = torch.stack([_decode(model, number) for number in chosen.tolist()]).to(model.device)
+    return light_up(drawn.float() / 255.0, person, settings)
+
+
+def _decode(model: FaceEncoder, number: int) -> Tensor:
+    """Return a donor (3, S, S) uint8; each alone, so that it is the same whoever else was asked for."""
+    known = _decoded.setdefault(model, {})
+    if number not in known:
+        with torch.no_grad():
+            picture = model.decode(model.donors.latents[number : number + 1].to(model.device))
+        known[number] = (picture[0].clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu()
+    return known[number]
 
 
 def light_up(pictures: Tensor, person: Person, settings: DonorSettings) -> Tensor:

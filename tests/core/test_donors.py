@@ -10,7 +10,16 @@ from torch.nn import functional as F
 from faceprivacy_core.align import FFHQ_TEMPLATE
 from faceprivacy_core.builtin.donors import DonorBank, build_donors, rim_of
 from faceprivacy_core.candidates import MARGIN, MAX_DRIFT, best_of, find_again, judge
-from faceprivacy_core.donors import DonorSettings, Person, choose_donors, rank_donors, read_trait, see_person, skin_colour
+from faceprivacy_core.donors import (
+    DonorSettings,
+    Person,
+    choose_donors,
+    donor_pictures,
+    rank_donors,
+    read_trait,
+    see_person,
+    skin_colour,
+)
 from faceprivacy_core.errors import InputError, ModelFileError
 from faceprivacy_core.types import Face
 from tests.support.donors import random_bank
@@ -184,3 +193,29 @@ def test_the_cheapest_candidate_of_every_face_and_variant_is_taken():
 def test_nonsense_settings_are_refused():
     with pytest.raises(InputError, match="among at least one"):
         DonorSettings(among=0)
+
+
+class Decodes:
+    """A model of which only the decoder is asked; a batch comes out a little different from its pictures alone."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.donors = random_bank()
+        self.calls: list[int] = []
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        self.calls.append(len(latents))
+        return torch.sigmoid(latents.mean((1, 2, 3))).view(-1, 1, 1, 1).expand(-1, 3, SIDE, SIDE) + 0.01 * len(latents)
+
+
+def test_a_donor_is_decoded_once_and_looks_the_same_whoever_else_is_asked_for():
+    model, person = Decodes(), person_like(random_bank(), 0)
+    plain = DonorSettings(match_colour=False)
+    alone = donor_pictures(model, torch.tensor([2]), person, plain)
+    together = donor_pictures(model, torch.tensor([0, 2, 1]), person, plain)
+    assert model.calls == [1, 1, 1]
+    assert torch.equal(alone[0], together[1])
+    other = Decodes()
+    donor_pictures(other, torch.tensor([2]), person, plain)
+    assert other.calls == [1], "another model decodes its own"
