@@ -99,7 +99,7 @@ def take_person(person: Person, numbers: Sequence[int]) -> Person:
 
 
 def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, rim: Tensor | None = None) -> Tensor:
-    """Order the donors of every face from the best fitting to the worst, (N, D) indices; look-alikes come last.
+    """Order the donors of every face from the best fitting to the worst, (N, D) indices; look-alikes and the flawed come last.
 
     The cost is the distance of the landmarks in the aligned crop (pose and proportions), that of the skin's
     colour, the apparent sex and age, and how hair, neck and background fit where the new face ends. Of the recognisers
@@ -128,6 +128,7 @@ def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, rim: T
     for table, recognizer in likeness:
         cost = cost + LIKENESS_COST * table / len(likeness)
         cost = torch.where(table > recognizer.thresholds[LOOK_ALIKE_FMR], torch.inf, cost)
+    cost[:, list(bank.flawed)] = torch.inf
     return cost.argsort(dim=1, stable=True)
 
 

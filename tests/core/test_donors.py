@@ -55,6 +55,11 @@ def test_a_look_alike_comes_last_even_if_it_fits_best():
     assert int(ranking[0, -1]) == 2
 
 
+def test_a_flawed_donor_comes_last_even_if_it_fits_best():
+    bank = replace(random_bank(), flawed=(2, 4))
+    assert set(rank_donors(bank, person_like(bank, 2), DonorSettings())[0, -2:].tolist()) == {2, 4}
+
+
 def test_traits_follow_the_person_unless_they_are_to_be_mixed():
     bank = random_bank(width=256)
     latents = torch.zeros_like(bank.latents)
