@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from weakref import WeakKeyDictionary
 
 import torch
@@ -34,6 +35,8 @@ OLDER_DOUBT = 0.15
 WOMAN_TRUST = 0.15
 """A man's face in a woman's hair looks worse than the reverse, so that somebody is a woman takes this much less. Of the same 75
 photographs 67 are read as we see them then, too, but two women as men instead of six."""
+ASKED = 20.0
+"""What is asked for counts as much more than what is read: only look-alikes stand behind donors who have it not."""
 RIM_COST = 10.0
 """Cost of a donor whose rim fits as badly as the median one's does."""
 LIKENESS_COST = 5.0
@@ -41,6 +44,22 @@ LIKENESS_COST = 5.0
 LOOK_ALIKE_FMR = 0.01
 _decoded: WeakKeyDictionary[FaceEncoder, dict[int, Tensor]] = WeakKeyDictionary()
 """Donors that a model has decoded, in 8 bits: at most 0.2 MB for each of its bank."""
+
+
+class Sex(str, Enum):
+    """Apparent sex of the donors."""
+
+    LIKE_THE_PERSON = "like the person"
+    WOMAN = "a woman"
+    MAN = "a man"
+
+
+class Age(str, Enum):
+    """Apparent age of the donors."""
+
+    LIKE_THE_PERSON = "like the person"
+    YOUNGER = "below fifty"
+    OLDER = "fifty or more"
 
 
 @dataclass(frozen=True)
@@ -52,11 +71,14 @@ class DonorSettings:
         follow_traits: Follow the person's apparent sex and age. Without it they are mixed, which gives away less
             about the person and looks less natural in the same clothes and hair.
         match_colour: Give the donor the colours and the light of the person's face before it is told.
+        sex, age: Asked of every donor, whatever is read off the person; the first choice leaves it to `follow_traits`.
     """
 
     among: int = 4
     follow_traits: bool = True
     match_colour: bool = True
+    sex: Sex = Sex.LIKE_THE_PERSON
+    age: Age = Age.LIKE_THE_PERSON
 
     def __post_init__(self) -> None:
         if self.among < 1:
@@ -118,10 +140,8 @@ def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, rim: T
     pose = (points[:, None] - bank.landmarks5[None]).square().sum(-1).mean(-1).sqrt()
     skin = torch.cdist(skin_colour(person.crops.cpu(), person.landmarks5), bank.skin)
     cost = pose / POSE_UNIT + skin / SKIN_UNIT
-    if settings.follow_traits:
-        for trait, weight, doubt in ((bank.women, SEX_COST, -WOMAN_TRUST), (bank.older, AGE_COST, OLDER_DOUBT)):
-            believed = read_trait(bank, trait, person.latents) - doubt
-            cost = cost + weight * (believed[:, None] - trait.float()[None]).abs()
+    cost = cost + SEX_COST * _misfit_of_trait(bank, bank.women, person, settings, settings.sex, Sex.WOMAN, -WOMAN_TRUST)
+    cost = cost + AGE_COST * _misfit_of_trait(bank, bank.older, person, settings, settings.age, Age.OLDER, OLDER_DOUBT)
     if rim is not None:
         misfit = torch.stack([rim_misfit(bank.latents, z, r) for z, r in zip(person.latents, rim.float().cpu(), strict=True)])
         cost = cost + RIM_COST * misfit / misfit.median(dim=1, keepdim=True).values.clamp(min=1e-6)
@@ -130,6 +150,18 @@ def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, rim: T
         cost = torch.where(table > recognizer.thresholds[LOOK_ALIKE_FMR], torch.inf, cost)
     cost[:, list(bank.flawed)] = torch.inf
     return cost.argsort(dim=1, stable=True)
+
+
+def _misfit_of_trait(
+    bank: DonorBank, trait: Tensor, person: Person, settings: DonorSettings, asked: Sex | Age, named: Sex | Age, doubt: float
+) -> Tensor:  # fmt: skip
+    """Return how little a trait (D,) of the donors, which has a name, is what is asked or read, (N, D) or (1, D)."""
+    has_it = trait.float()[None]
+    if asked not in (Sex.LIKE_THE_PERSON, Age.LIKE_THE_PERSON):
+        return ASKED * (has_it - float(asked is named)).abs()
+    if not settings.follow_traits:
+        return torch.zeros_like(has_it)
+    return (read_trait(bank, trait, person.latents)[:, None] - doubt - has_it).abs()
 
 
 def read_trait(bank: DonorBank, trait: Tensor, latents: Tensor) -> Tensor:

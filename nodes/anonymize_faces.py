@@ -7,7 +7,7 @@ from comfy_api.latest import io, ui
 
 from ..faceprivacy_core.anonymize import AnonymizeSettings, Look
 from ..faceprivacy_core.clips.batch import protect_followed
-from ..faceprivacy_core.donors import DonorSettings
+from ..faceprivacy_core.donors import Age, DonorSettings, Sex
 from ..faceprivacy_core.faces.detect import load_detector
 from ..faceprivacy_core.faces.select import Which
 from ..faceprivacy_core.masks import MaskSettings, Region
@@ -17,6 +17,7 @@ from . import _convert, _host, _measuring
 from ._measuring import as_json
 from ._no_face import apply_policy
 from ._one_step import choose_faces, choosing_inputs, last_inputs, load_tools, outputs, policy_input
+from ._traits import trait_inputs
 from ._types import FacesType
 
 
@@ -90,6 +91,7 @@ class AnonymizeFaces(io.ComfyNode):
                     "tracks", optional=True,
                     tooltip="Faces of Face Tracks: everybody has one new face through all frames. No face is searched again.",
                 ),
+                *trait_inputs(),
             ],
             outputs=outputs(),
         )  # fmt: skip
@@ -100,7 +102,7 @@ class AnonymizeFaces(io.ComfyNode):
         seed: int, look: str, candidates: int, follow_traits: bool, steps: int, noise: float, strength: float,
         confidence: float, measure: bool,
         reference: io.Image.Type | None = None, missed: io.Mask.Type | None = None,
-        tracks: Faces | None = None,
+        tracks: Faces | None = None, sex: str = Sex.LIKE_THE_PERSON, age: str = Age.LIKE_THE_PERSON,
     ) -> io.NodeOutput:  # fmt: skip
         images = _convert.image_to_core(image)
         detector = load_detector(_host.model_dirs(), min_confidence=confidence)
@@ -110,7 +112,8 @@ class AnonymizeFaces(io.ComfyNode):
         apply_policy(images, pictures, faces, on_no_face, is_choice=which != Which.ALL)
         drawing = AnonymizeSettings(
             steps=steps, noise=noise, strength=strength, seed=seed, mask=MaskSettings(Region(region)),
-            look=Look(look), candidates=candidates, donors=DonorSettings(follow_traits=follow_traits),
+            look=Look(look), candidates=candidates,
+            donors=DonorSettings(follow_traits=follow_traits, sex=Sex(sex), age=Age(age)),
         )  # fmt: skip
         settings = ProtectSettings(Method(method), Fallback(fallback), drawing=drawing)
         with torch.inference_mode(False):

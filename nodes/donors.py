@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..faceprivacy_core.auditions import audition
 from ..faceprivacy_core.builtin.donors import rim_of
 from ..faceprivacy_core.builtin.model import FaceEncoder
-from ..faceprivacy_core.donors import DonorSettings, choose_donors, donor_pictures, fill_in, rank_donors, see_person
+from ..faceprivacy_core.donors import Age, DonorSettings, Sex, choose_donors, donor_pictures, fill_in, rank_donors, see_person
 from ..faceprivacy_core.embeddings.inversion import ModelIdentity, inversion_of_tokens
 from ..faceprivacy_core.errors import NumericalError
 from ..faceprivacy_core.images import crop_landmarks, cut
@@ -19,6 +19,7 @@ from ..faceprivacy_core.regenerate import in_parts
 from ..faceprivacy_core.rng import face_seeds
 from ..faceprivacy_core.types import FaceCrops
 from . import _convert, _inversion_inputs
+from ._traits import trait_inputs
 from ._types import CropsType, EncoderType, InversionType, RecognizersType
 
 
@@ -59,6 +60,7 @@ class DonorFace(io.ComfyNode):
                 io.Mask.Input("face_mask", optional=True,
                               tooltip="The mask of Face Mask, at the size of the pictures, so that donors are judged as they "
                               "will be put back. Without it all of 'mask' counts."),
+                *trait_inputs(),
             ],
             outputs=[
                 InversionType.Output("inversion", tooltip="The donors' embeddings, for Embedding Schedule."),
@@ -72,11 +74,12 @@ class DonorFace(io.ComfyNode):
         cls, face_encoder: FaceEncoder, image: io.Image.Type, mask: io.Mask.Type, crops: FaceCrops,
         recognizers: Sequence[FaceRecognizer], seed: int, among: int, follow_traits: bool, match_colour: bool,
         insist: bool = True, face_mask: io.Mask.Type | None = None,
+        sex: str = Sex.LIKE_THE_PERSON, age: str = Age.LIKE_THE_PERSON,
     ) -> io.NodeOutput:  # fmt: skip
         faces = _convert.image_to_core(_inversion_inputs.checked_faces(image, crops))
         masks = _convert.mask_to_core(mask, len(faces))
         taken = masks if face_mask is None else cut(_convert.mask_to_core(face_mask, crops.faces.num_images), crops)
-        settings = DonorSettings(among, follow_traits, match_colour)
+        settings = DonorSettings(among, follow_traits, match_colour, Sex(sex), Age(age))
         with torch.inference_mode(False), torch.no_grad():
             latents = in_parts(face_encoder.autoencoder.encode, faces.clone() * 2.0 - 1.0)
             person = see_person(faces.clone(), crop_landmarks(crops), recognizers, latents)

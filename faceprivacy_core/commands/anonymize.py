@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from .batch import Protected, Tools
 
 
+SEXES = ("like the person", "a woman", "a man")
+AGES = ("like the person", "below fifty", "fifty or more")
+"""The choices of `donors.Sex` and `donors.Age`, which load torch."""
+
+
 def add_parser(commands: Any) -> None:
     """Add this command to the program's parser."""
     parser = commands.add_parser(
@@ -38,6 +43,8 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--candidates", type=int, default=3, help="faces drawn, the best is kept (default: %(default)s)")
     parser.add_argument("--mix-traits", action="store_true", help="do not follow apparent sex and age")
+    parser.add_argument("--sex", choices=SEXES, default=SEXES[0], help="apparent sex of the new faces (default: %(default)s)")
+    parser.add_argument("--age", choices=AGES, default=AGES[0], help="apparent age of the new faces (default: %(default)s)")
     add_clip_options(parser)
     parser.set_defaults(run=run, region=None)
 
@@ -46,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; see `protecting.protect_files`."""
     # torch takes seconds to load; the other commands must not wait for it.
     from ..anonymize import AnonymizeSettings, anonymize_faces
-    from ..donors import DonorSettings
+    from ..donors import Age, DonorSettings, Sex
     from ..masks import MaskSettings, Region
     from ..protect import DrawingTools, Fallback, Method, ProtectSettings, protect_faces
     from ..regenerate import FACES_AT_A_TIME
@@ -55,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.region is not None:
         given["mask"] = MaskSettings(Region(args.region))
     make = AnonymizeSettings if chosen_look(args) == LOOKS[0] else AnonymizeSettings.published
-    donors = DonorSettings(follow_traits=not args.mix_traits)
+    donors = DonorSettings(follow_traits=not args.mix_traits, sex=Sex(args.sex), age=Age(args.age))
     settings = make(
         seed=args.seed, candidates=args.candidates, donors=donors, micro_batch=FACES_AT_A_TIME, tokens=tokens_of(args), **given
     )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from faceprivacy_core.anonymize import AnonymizeSettings
 from faceprivacy_core.cloak import CloakSettings
 from faceprivacy_core.commands import anonymize, cloak, hide, main
-from faceprivacy_core.donors import DonorSettings
+from faceprivacy_core.donors import Age, DonorSettings, Sex
 from faceprivacy_core.hide import HideSettings
 from faceprivacy_core.masks import MaskSettings, Region
 from faceprivacy_core.regenerate import FACES_AT_A_TIME
@@ -45,14 +45,18 @@ def test_anonymize_leaves_to_its_settings_what_is_not_given(monkeypatch: pytest.
     monkeypatch.setattr(anonymize, "protect_files", lambda args, mask, method, clip: 0)
     real = AnonymizeSettings.__post_init__
     monkeypatch.setattr(AnonymizeSettings, "__post_init__", lambda self: made.append(self) or real(self))
-    given = ["--steps", "7", "--region", "whole head", "--candidates", "2", "--mix-traits"]
+    given = ["--steps", "7", "--region", "whole head", "--candidates", "2", "--mix-traits", "--sex", "a man"]
     for arguments in ([], ["--look", "person"], given):
         anonymize.run(_parsed(anonymize, *arguments))
     batch = {"micro_batch": FACES_AT_A_TIME}
-    changed = AnonymizeSettings(
-        steps=7, mask=MaskSettings(Region.HEAD), candidates=2, donors=DonorSettings(follow_traits=False), **batch
-    )
+    donors = DonorSettings(follow_traits=False, sex=Sex.MAN)
+    changed = AnonymizeSettings(steps=7, mask=MaskSettings(Region.HEAD), candidates=2, donors=donors, **batch)
     assert made[:3] == [AnonymizeSettings(**batch), AnonymizeSettings.published(**batch), changed]
+
+
+def test_anonymize_offers_every_sex_and_age_of_its_settings():
+    assert tuple(choice.value for choice in Sex) == anonymize.SEXES
+    assert tuple(choice.value for choice in Age) == anonymize.AGES
 
 
 def test_cloak_has_the_defaults_of_its_settings():

@@ -11,8 +11,10 @@ from faceprivacy_core.align import FFHQ_TEMPLATE
 from faceprivacy_core.builtin.donors import DonorBank, build_donors, rim_of
 from faceprivacy_core.candidates import MARGIN, MAX_DRIFT, best_of, find_again, judge
 from faceprivacy_core.donors import (
+    Age,
     DonorSettings,
     Person,
+    Sex,
     choose_donors,
     donor_pictures,
     rank_donors,
@@ -73,6 +75,18 @@ def test_traits_follow_the_person_unless_they_are_to_be_mixed():
         first = rank_donors(alike, person, DonorSettings())[0, :3]
         assert bool((alike.women[first] == alike.women[index]).all())
         assert rank_donors(alike, person, DonorSettings(follow_traits=False))[0].tolist() == list(range(6)), "all fit equally"
+
+
+def test_what_is_asked_for_goes_before_what_is_read_and_before_what_fits():
+    bank = random_bank()
+    for index in range(len(bank)):
+        person = replace(person_like(bank, index), vectors=(), recognizers=())  # to whom nobody is a look-alike
+        count = int(bank.women.sum())
+        for follow in (True, False):
+            asked = DonorSettings(follow_traits=follow, sex=Sex.WOMAN)
+            assert bool(bank.women[rank_donors(bank, person, asked)[0, :count]].all())
+            older = DonorSettings(follow_traits=follow, age=Age.YOUNGER)
+            assert not bool(bank.older[rank_donors(bank, person, older)[0, 0]])
 
 
 def test_a_trait_is_read_off_latents_and_not_off_their_scale():
