@@ -1,26 +1,17 @@
-"""What happens to a picture without a chosen face."""
+"""Pictures without a chosen face, in the host's terms."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..faceprivacy_core.errors import InputError, NoFaceError
+from ..faceprivacy_core.errors import NoFaceError
+from ..faceprivacy_core.no_face import NoFacePolicy, blur_whole
 from ..faceprivacy_core.types import Faces
 from . import _convert
-
-
-class NoFacePolicy(str, Enum):
-    """What happens to a picture without a chosen face."""
-
-    ERROR = "error"
-    PASS = "pass"  # noqa: S105 (a policy, not a password)
-    BLUR = "blur"
 
 
 def apply_policy(images: Tensor, pictures: Sequence[NDArray[np.uint8]], faces: Faces, policy: str, *, is_choice: bool) -> None:
@@ -45,11 +36,3 @@ def apply_policy(images: Tensor, pictures: Sequence[NDArray[np.uint8]], faces: F
     if policy == NoFacePolicy.BLUR:
         for index in empty:
             images[index] = _convert.uint8_to_image(blur_whole(pictures[index]))
-
-
-def blur_whole(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Blur a whole picture beyond recognition: sigma is 1/24 of its longer side."""
-    if min(picture.shape[:2]) < 2:
-        raise InputError(f"Expected a picture of at least 2 x 2 pixels, got {picture.shape[1]} x {picture.shape[0]}.")
-    sigma = max(picture.shape[:2]) / 24.0
-    return cv2.GaussianBlur(picture, (0, 0), sigma)

@@ -8,13 +8,45 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import FacePrivacyError
-from . import anonymize, audit, cloak, decrypt, doctor, encrypt, hide, inspect, key, models, recover, release, report, status
+from . import (
+    anonymize,
+    audit,
+    cloak,
+    completion,
+    decrypt,
+    doctor,
+    encrypt,
+    hide,
+    inspect,
+    key,
+    models,
+    recover,
+    release,
+    report,
+    status,
+)
 from .console import say
 from .devices import AUTO, best_device
 from .key_choice import refuse_typed_passphrase
 from .version import ShowVersion
 
-COMMANDS = (anonymize, hide, recover, cloak, encrypt, decrypt, release, inspect, key, audit, report, status, models, doctor)
+COMMANDS = (
+    anonymize,
+    hide,
+    recover,
+    cloak,
+    encrypt,
+    decrypt,
+    release,
+    inspect,
+    key,
+    audit,
+    report,
+    status,
+    models,
+    doctor,
+    completion,
+)
 STOPPED = 130
 NOBODY_READS = 141
 """Exit status when the reader of the output went away, as `| head` does: that of a program ended by SIGPIPE."""
@@ -37,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_parser(commands)
     try:
         refuse_typed_passphrase(words)
-        options = parser.parse_args(words)
+        options = parser.parse_args(words or ["--help"])
         options.words, options.program = words, main
         if "device" in options:
             _say_that_it_loads()

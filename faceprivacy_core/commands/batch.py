@@ -17,10 +17,9 @@ from tqdm import tqdm
 
 from ..diffusion.model import LatentModel
 from ..embeddings.inversion import FaceInversion
-from ..errors import InputError, NoFaceError
+from ..errors import InputError
 from ..faces.detect import load_detector
 from ..faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
-from ..faces.select import Selection, detect_faces
 from ..files import NewFile, check_free, write_together
 from ..inversions.files import SUFFIX
 from ..metrics.perceptual import PerceptualDistance, load_perceptual
@@ -31,7 +30,8 @@ from ..protocols import FaceDetector, FaceRecognizer, Progress
 from ..recover import invert_faces
 from ..small_faces import KEEP_NONE, SmallFaces
 from ..types import Faces, Picture
-from .console import showable
+from .choosing import NO_FACE, NO_FACE_SAID, FaceChoice, without_face
+from .console import has_bars, showable
 from .inputs import check_outputs
 from .inversion_options import InversionChoice, inversion_beside
 from .pictures import read_opaque
@@ -68,14 +68,14 @@ Method = Callable[[torch.Tensor, Faces, Tools, Progress], Protected]
 """Receives a picture (1, 3, H, W) in [0, 1] and its faces, returns it with protected faces."""
 
 
-def load_tools(device: str, model: LatentModel) -> Tools:
-    """Load detector and recognisers beside a model.
+def load_tools(device: str, model: LatentModel, detector: FaceDetector | None = None) -> Tools:
+    """Load recognisers, and a detector unless one is given, beside a model.
 
     Raises:
         ModelFileError: A file is missing.
     """
     return Tools(
-        model, load_detector(), load_ensemble(DEFAULT_SURROGATES, device=device),
+        model, detector or load_detector(), load_ensemble(DEFAULT_SURROGATES, device=device),
         load_ensemble(DEFAULT_HELD_OUT, device=device), load_perceptual(),
     )  # fmt: skip
 
@@ -95,10 +95,11 @@ def protect_file(
     target: Path,
     tools: Tools,
     method: Method,
-    selection: Selection,
+    choice: FaceChoice,
     saving: InversionChoice | None = None,
     *,
     small: SmallFaces = KEEP_NONE,
+    on_no_face: str = NO_FACE[0],
     replace: bool = False,
 ) -> str:
     """Protect one picture and write it with its report; nothing is written on failure.
@@ -106,9 +107,11 @@ def protect_file(
     Args:
         path: The picture.
         target: Path of the results without ending.
-        tools, method, selection: What to do, and with what.
+        tools, method: What to do, and with what.
+        choice: To which faces.
         saving: How to save what brings the faces back; None does not.
         small: What becomes of faces that are too small.
+        on_no_face: What becomes of a picture without a chosen face, one of `NO_FACE`.
         replace: Replace results that are there already.
 
     Returns:
@@ -120,17 +123,22 @@ def protect_file(
         check_free(results.values())
     opened = read_opaque(path)
     original = opened.pixels
-    faces = detect_faces([original], tools.detector, selection)
-    if not faces.items:
-        raise NoFaceError("Expected at least one face, found none. If there is one, it may be too small or turned away.")
+    faces = choice.find(original, tools.detector)
+    ready = original if faces.items else without_face(original, on_no_face)
     with tqdm(
-        total=MAX_STEPS_SHOWN, desc=showable(path.name, sys.stderr), leave=False, bar_format="{desc} |{bar}| {percentage:.0f} %"
+        total=MAX_STEPS_SHOWN,
+        desc=showable(path.name, sys.stderr),
+        leave=False,
+        disable=not has_bars(),
+        bar_format="{desc} |{bar}| {percentage:.0f} %",
     ) as bar:
 
         def progress(step: int, total: int, preview: torch.Tensor | None = None) -> None:
             bar.update(MAX_STEPS_SHOWN * step // total - bar.n)
 
-        large, mask, protected = small.prepare(original, faces)
+        large, mask, protected = small.prepare(ready, faces)
+        if ready is not original:  # all of it was blurred
+            mask = np.ones_like(mask)
         inversion = None
         if large.items:  # the large arrays of the method are gone before anything is measured
             protected, mask, inversion = _run_method(method, protected, mask, large, tools, saving, progress)
@@ -149,7 +157,7 @@ def protect_file(
     if inversion is not None and saving is not None:
         files.insert(0, inversion_beside(results[SUFFIX], inversion, saving, protected))
     write_together(files, replace=replace)
-    return summary_line(written)
+    return summary_line(written) if faces.items else f"0 faces, {NO_FACE_SAID[on_no_face]}"
 
 
 def _run_method(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .console import showable
+from .console import has_bars, showable
 
 if TYPE_CHECKING:
     from ..clips.protect import ClipProtection
@@ -48,11 +48,6 @@ def add_clip_options(parser: Any) -> None:
         "--fallback", choices=FALLBACKS, default=FALLBACKS[0],
         help="for faces that are too small, or whose new face is still recognised (default: %(default)s)",
     )  # fmt: skip
-    people = group.add_mutually_exclusive_group()
-    people.add_argument("--only-people", nargs="+", type=Path, metavar="PHOTO", help="protect the people of these photos alone")
-    people.add_argument(
-        "--except-people", nargs="+", type=Path, metavar="PHOTO", help="protect everybody but the people of these"
-    )
 
 
 def clip_request(args: argparse.Namespace, protect: ProtectSettings) -> ClipProtection:
@@ -65,8 +60,10 @@ def clip_request(args: argparse.Namespace, protect: ProtectSettings) -> ClipProt
     from ..faces.select import Which
     from ..protect import Fallback
     from ..video.writing import Box, ClipSettings, Codec
+    from .choosing import refuse_for_clips
     from .pictures import read_picture
 
+    refuse_for_clips(args)
     photos = args.only_people or args.except_people or []
     which = Which.ONLY_REFERENCE if args.only_people else Which.EXCEPT_REFERENCE if args.except_people else Which.ALL
     writing = ClipSettings(
@@ -152,7 +149,11 @@ class _Bars:
             self.close()
             self._what = what
             self._bar = tqdm(
-                total=total, desc=f"{self._name}, {what}", leave=False, unit=" faces" if "drawing" in what else " frames"
+                total=total,
+                desc=f"{self._name}, {what}",
+                leave=False,
+                disable=not has_bars(),
+                unit=" faces" if "drawing" in what else " frames",
             )
         self._bar.update(done - self._bar.n)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TextIO
 
@@ -11,6 +12,11 @@ def say(text: str, stream: TextIO | None = None) -> None:
     stream = sys.stdout if stream is None else stream
     stream.write(showable(text, stream) + "\n")
     stream.flush()
+
+
+def has_bars() -> bool:
+    """Tell whether bars can be drawn: in a terminal, and not in a process that another one tells what to do."""
+    return sys.stderr.isatty() and not os.environ.get("TQDM_DISABLE")
 
 
 def showable(text: str, stream: TextIO) -> str:

@@ -10,9 +10,9 @@ from .each_picture import write_each
 from .inputs import Plan
 
 if TYPE_CHECKING:
-    from ..faces.select import Selection
     from ..masks import MaskSettings
     from ..small_faces import SmallFaces
+    from .choosing import FaceChoice
 
 SUFFIX = ".faces.png"
 
@@ -26,33 +26,31 @@ def add_dry_run_option(parser: Any) -> None:
 
 
 def show_faces(
-    plan: Plan, args: argparse.Namespace, selection: Selection, small: SmallFaces, mask: MaskSettings
+    plan: Plan, args: argparse.Namespace, choice: FaceChoice, small: SmallFaces, mask: MaskSettings
 ) -> int:  # fmt: skip
     """Write every picture with its chosen faces numbered; 0 when all were written.
 
     Args:
         plan: What to read.
         args: Of the command: `out` and `force`.
-        selection: Which faces the command would change.
+        choice: Which faces the command would change.
         small: What it would do to small ones.
         mask: What it would replace of the others.
     """
-    from ..faces.detect import load_detector
     from ..faces.preview import draw_numbers
-    from ..faces.select import detect_faces
     from ..files import check_free, write_file
     from ..masks import draw_masks
     from ..picture_files import png_bytes
     from .pictures import read_picture
 
-    detector = load_detector()
+    detector = choice.load_detector()
 
     def show(path: Path, target: Path) -> str:
         result = target.with_name(target.name + SUFFIX)
         if not args.force:
             check_free([result])
         picture = read_picture(path)
-        faces = detect_faces([picture], detector, selection)
+        faces = choice.find(picture, detector)
         shown = draw_numbers(picture, faces.items, draw_masks(faces, mask)[0].numpy())
         write_file(result, png_bytes(shown), private=True, replace=args.force)
         too_small = sum(small.is_small(face) for face in faces.items)

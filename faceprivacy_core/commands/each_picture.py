@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 from ..errors import FacePrivacyError
 from ..files import make_folder
 from . import workers
-from .console import say
 from .inputs import Plan
 from .resuming import Progress, Task, add_resuming_options, open_manifest
+from .telling import Teller, add_json_option
 
 Write = Callable[[Path, Path], str]
 
@@ -22,6 +21,7 @@ def add_run_options(parser: Any) -> None:
     """Add the options of every command that writes one result for every picture."""
     parser.add_argument("--recursive", action="store_true", help="take the subfolders of folders, too")
     parser.add_argument("--force", action="store_true", help="replace results that are there already")
+    add_json_option(parser)
     add_resuming_options(parser)
 
 
@@ -42,21 +42,29 @@ def write_each(plan: Plan, args: argparse.Namespace, write: Write | None) -> int
     if workers.is_worker() and write is not None:
         return workers.serve(lambda path, target, replace: write_one(args, write, path, target, replace=replace))
     make_folder(args.out)
+    tell = Teller(getattr(args, "json", False))
     for path, reason in plan.passed_over:
-        say(f"{path}: passed over, {reason}.")
+        tell.passed_over(path, reason)
     for path, reason in plan.refused.items():
-        say(f"{path}: not written. {reason}", sys.stderr)
+        tell.refused(path, reason)
     with open_manifest(args) as manifest:
         progress = Progress(plan, args, manifest)
         tasks = progress.tasks()
         for path, reason in progress.failed_before.items():
-            say(f"{path}: not written in an earlier run, see --retry-failed. {reason}", sys.stderr)
-        done = _share(tasks, args, progress) if write is None else (_do(task, args, write, progress) for task in tasks)
+            tell.failed_before(path, reason)
+        tell.begin(len(tasks))
+        done = (
+            _share(tasks, args, progress, tell) if write is None else (_do(task, args, write, progress, tell) for task in tasks)
+        )
         written = sum(done)
     others = f" {len(plan.passed_over)} other files were passed over." if plan.passed_over else ""
     kept = f" {len(progress.kept)} were there already." if progress.kept else ""
-    say(f"{written} of {progress.count} pictures written to {args.out}.{kept}{others}")
-    return 1 if written < len(tasks) or plan.refused or progress.failed_before else 0
+    status = 1 if written < len(tasks) or plan.refused or progress.failed_before else 0
+    tell.end(
+        f"{written} of {progress.count} pictures written to {args.out}.{kept}{others}",
+        written=written, of=progress.count, kept=len(progress.kept), passed_over=len(plan.passed_over), status=status,
+    )  # fmt: skip
+    return status
 
 
 def write_one(args: argparse.Namespace, write: Write, path: Path, target: Path, *, replace: bool) -> tuple[bool, str]:
@@ -75,26 +83,26 @@ def write_one(args: argparse.Namespace, write: Write, path: Path, target: Path, 
         args.force = before
 
 
-def _do(task: Task, args: argparse.Namespace, write: Write, progress: Progress) -> bool:
+def _do(task: Task, args: argparse.Namespace, write: Write, progress: Progress, tell: Teller) -> bool:
     try:
         progress.begin(task)
     except OSError as error:
-        return _note(task, progress, False, f"Expected to read the file, got: {error.strerror}.")
-    return _note(task, progress, *write_one(args, write, task.path, task.target, replace=task.replace))
+        return _note(task, progress, tell, False, f"Expected to read the file, got: {error.strerror}.")
+    return _note(task, progress, tell, *write_one(args, write, task.path, task.target, replace=task.replace))
 
 
-def _note(task: Task, progress: Progress, is_written: bool, said: str) -> bool:
+def _note(task: Task, progress: Progress, tell: Teller, is_written: bool, said: str) -> bool:
     """Put down what became of an input, and say it."""
     if is_written:
         progress.finish(task)
-        say(f"{task.path.name}: {said}")
+        tell.written(task.path, said)
     else:
         progress.fail(task, said)
-        say(f"{task.path}: not written. {said}", sys.stderr)
+        tell.failed(task.path, said)
     return is_written
 
 
-def _share(tasks: Sequence[Task], args: argparse.Namespace, progress: Progress) -> Iterator[bool]:
+def _share(tasks: Sequence[Task], args: argparse.Namespace, progress: Progress, tell: Teller) -> Iterator[bool]:
     """Let other processes do the tasks; say of each whether it was done."""
     by_name = {task.name: task for task in tasks}
     jobs = (workers.Job(task.name, task.path, task.target, task.replace) for task in tasks)
@@ -102,4 +110,4 @@ def _share(tasks: Sequence[Task], args: argparse.Namespace, progress: Progress) 
     for job, (is_written, said) in workers.share(
         jobs, args.program, args.words, count, lambda name: progress.begin(by_name[name])
     ):
-        yield _note(by_name[job.name], progress, is_written, said)
+        yield _note(by_name[job.name], progress, tell, is_written, said)

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, NoFaceError
+from ..errors import InputError
+from .choosing import NO_FACE_SAID, FaceChoice, add_choice_options, chosen_faces, without_face
 from .devices import add_device_option
 from .dry_run import add_dry_run_option, show_faces
 from .each_picture import add_run_options, write_each
@@ -47,11 +48,11 @@ def add_parser(commands: Any) -> None:
         "--decoy", action="store_true", help="modes image, signflip: a wrong key shows another face, no error; signs nothing"
     )
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is replaced (default: %(default)s)")
-    parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
     add_small_face_options(parser)
     add_run_options(parser)
     add_device_option(parser)
     add_dry_run_option(parser)
+    add_choice_options(parser)
     add_model_options(parser)
     parser.set_defaults(run=run)
 
@@ -65,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
         ModelFileError: A model file is missing.
     """
     # torch takes seconds to load; the other commands must not wait for it.
-    from ..faces.select import Selection, Which
     from ..keyed.encrypt import EncryptSettings
     from ..keyed.header import RecoveryMode
     from ..masks import MaskSettings, Region
@@ -74,42 +74,42 @@ def run(args: argparse.Namespace) -> int:
 
     plan = make_plan(args.inputs, args.out, recursive=args.recursive)
     small = SmallFaces(args.min_size, pixelate=args.blur_small)
-    selection = Selection(Which.LARGEST if args.largest else Which.ALL)
+    choice = chosen_faces(args)
     if args.dry_run:
-        return show_faces(plan, args, selection, small, MaskSettings(Region(args.region), grow=GROW))
+        return show_faces(plan, args, choice, small, MaskSettings(Region(args.region), grow=GROW))
     settings = EncryptSettings(
         RecoveryMode(args.mode), steps=args.steps, bind_pixels=not args.unbound, decoy=args.decoy
     )  # fmt: skip
     key = chosen_key(args, confirm=True)
     check_device(args.device)
-    tools = _load(args)
+    tools = _load(args, choice)
     return write_each(
-        plan, args, lambda path, target: _encrypt_file(path, target, args, tools, key, settings, selection, small)
+        plan, args, lambda path, target: _encrypt_file(path, target, args, tools, key, settings, choice, small)
     )  # fmt: skip
 
 
-def _load(args: argparse.Namespace) -> tuple[Any, Any, Any]:
+def _load(args: argparse.Namespace, choice: FaceChoice) -> tuple[Any, Any, Any]:
     """Load the model, the detector, and the check that looks at covers."""
-    from ..faces.detect import load_detector
     from ..faces.recognizers import DEFAULT_SURROGATES, load_ensemble
     from ..keyed.checks import CoverCheck
     from ..keyed.models import KeyedModel
 
-    detector = load_detector()
+    detector = choice.load_detector()
     model = KeyedModel(load_model(args))
     return model, detector, CoverCheck(detector, load_ensemble(DEFAULT_SURROGATES, device=args.device))
 
 
 def _encrypt_file(
-    path: Path, target: Path, args: argparse.Namespace, tools: Any, key: Any, settings: Any, selection: Any, small: Any
+    path: Path, target: Path, args: argparse.Namespace, tools: Any, key: Any, settings: Any, choice: FaceChoice, small: Any
 ) -> str:
-    from ..faces.select import detect_faces
-    from ..files import NewFile, check_free, write_together
+    import numpy as np
+
+    from ..files import NewFile, check_free, write_file, write_together
     from ..keyed.encrypt import encrypt_faces
     from ..keyed.files import SIDECAR_SUFFIX, keyed_png, payloads_in, sidecar_file
     from ..keyed.picture import KeyedPicture
     from ..masks import MaskSettings, Region, draw_masks
-    from ..picture_files import read_picture_file
+    from ..picture_files import png_bytes, read_picture_file
 
     started = time.perf_counter()
     model, detector, check = tools
@@ -123,9 +123,12 @@ def _encrypt_file(
             "they are. Decrypt it first and encrypt all faces at once."
         )
     pixels = opened.pixels
-    faces = detect_faces([pixels], detector, selection)
+    faces = choice.find(pixels, detector)
     if not faces.items:
-        raise NoFaceError("Expected at least one face, found none. If there is one, it may be too small or turned away.")
+        passed = without_face(pixels, args.on_no_face)
+        shown = passed if opened.alpha is None else np.dstack([passed, opened.alpha])
+        write_file(result, png_bytes(shown, opened.look), private=True, replace=args.force)
+        return f"0 faces, nothing sealed, {NO_FACE_SAID[args.on_no_face]}"
     large, _, pixels = small.prepare(pixels, faces)
     blurred = len(faces) - len(large)
     if not large.items:

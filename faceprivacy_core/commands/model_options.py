@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,7 @@ def load_model(args: argparse.Namespace) -> LatentModel:
         prediction=PREDICTIONS.get(args.prediction),
     )  # fmt: skip
     model, why = choose_at_once(model, args.at_once)
-    say(f"{model.name}: {model.family}, crops of {model.resolution} pixels, {why}.")
+    say(f"{model.name}: {model.family}, crops of {model.resolution} pixels, {why}.", sys.stderr)
     return model
 
 

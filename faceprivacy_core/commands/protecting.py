@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .choosing import add_choice_options, chosen_faces
 from .devices import add_device_option
 from .dry_run import add_dry_run_option, show_faces
 from .each_picture import add_run_options, write_each
@@ -37,8 +38,8 @@ def add_file_options(parser: Any) -> None:
     add_device_option(parser)
     parser.add_argument("--seed", type=int, default=0, help="same seed, same result (default: 0)")
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is changed")
-    parser.add_argument("--largest", action="store_true", help="only the largest face of each picture")
     add_dry_run_option(parser)
+    add_choice_options(parser)
     add_model_options(parser)
 
 
@@ -61,9 +62,15 @@ def add_regenerating_options(parser: Any, *, steps: int | None, noise: float | N
         steps, noise, strength: Defaults of the options of these names; None leaves them to the settings.
     """
     add_file_options(parser)
-    parser.add_argument("--steps", type=int, default=steps, help="steps over the whole noise schedule (default: %(default)s)")
-    parser.add_argument("--noise", type=float, default=noise, help="how far into noise, 0 to 1 (default: %(default)s)")
-    parser.add_argument("--strength", type=float, default=strength, help="energy guidance, 0 is off (default: %(default)s)")
+    given = {"steps": steps, "noise": noise, "strength": strength}
+    said = {name: "what --look needs" if value is None else value for name, value in given.items()}
+    parser.add_argument(
+        "--steps", type=int, default=steps, help=f"steps over the whole noise schedule (default: {said['steps']})"
+    )
+    parser.add_argument("--noise", type=float, default=noise, help=f"how far into noise, 0 to 1 (default: {said['noise']})")
+    parser.add_argument(
+        "--strength", type=float, default=strength, help=f"energy guidance, 0 is off (default: {said['strength']})"
+    )
     parser.add_argument(
         "--learn-steps", type=int, metavar="N",
         help="updates that learn what the model is told of a person, with --model (default: 200; 0 tells it the word face)",
@@ -92,25 +99,27 @@ def protect_files(args: argparse.Namespace, mask: MaskSettings, method: Method, 
         KeyNotFoundError: There is no such key.
         ModelFileError: A model file is missing.
     """
-    from ..faces.select import Selection, Which
     from ..small_faces import SmallFaces
     from .batch import check_device, load_tools, protect_file
 
     plan = make_plan(args.inputs, args.out, recursive=args.recursive, clips=clip is not None and not args.dry_run)
     small = SmallFaces(args.min_size, pixelate=args.blur_small)
-    selection = Selection(Which.LARGEST if args.largest else Which.ALL)
     if args.workers > 1 and not is_worker():
         check_device(args.device)
         return write_each(plan, args, None)
+    choice = chosen_faces(args)
     if args.dry_run:
-        return show_faces(plan, args, selection, small, mask)
+        return show_faces(plan, args, choice, small, mask)
     saving = chosen_inversion(args) if "save_inversion" in args else None
     check_device(args.device)
-    tools = load_tools(args.device, load_model(args))
+    detector = choice.load_detector()
+    tools = load_tools(args.device, load_model(args), detector)
 
     def write(path: Path, target: Path) -> str:
         if clip is not None and is_clip(path):
             return clip(path, target, tools)
-        return protect_file(path, target, tools, method, selection, saving, small=small, replace=args.force)
+        return protect_file(
+            path, target, tools, method, choice, saving, small=small, on_no_face=args.on_no_face, replace=args.force
+        )
 
     return write_each(plan, args, write)

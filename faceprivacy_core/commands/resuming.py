@@ -14,7 +14,7 @@ from .inputs import Plan
 from .manifest import Entry, Manifest, State, in_shard
 
 NO_SETTINGS = (
-    "inputs", "out", "force", "recursive", "device", "dry_run", "resume", "retry_failed", "shard", "workers", "words",
+    "inputs", "out", "force", "recursive", "device", "dry_run", "json", "resume", "retry_failed", "shard", "workers", "words",
     "program", "run",
 )  # fmt: skip
 """Options that change no result."""

@@ -93,6 +93,6 @@ def test_a_reader_that_goes_away_is_no_picture_that_failed(folder: Path, tmp_pat
         if ": done" in text:
             raise BrokenPipeError
 
-    monkeypatch.setattr("faceprivacy_core.commands.each_picture.say", gone)
+    monkeypatch.setattr("faceprivacy_core.commands.telling.say", gone)
     with pytest.raises(BrokenPipeError):
         run(folder, tmp_path / "out")

@@ -11,7 +11,7 @@ LAYERS = {
     "errors": 0, "terminal": 0, "freed": 0, "model_folders": 1, "missing_packages": 1, "types": 1,
     "protocols": 2, "rng": 2, "align": 2, "weights": 2, "fingerprints": 2, "pixels": 2, "files": 2, "picture_files": 2,
     "masks": 3, "images": 3, "texture": 3, "clean_files": 3, "blending": 4, "obscure": 4, "small_faces": 4, "faces": 4,
-    "ovals": 2, "outlines": 4, "diffusion": 4,
+    "ovals": 2, "no_face": 2, "outlines": 4, "diffusion": 4,
     "builtin": 5, "embeddings": 5, "guidance": 5, "adversarial": 5, "metrics": 6, "keyed": 6, "donors": 6, "candidates": 6,
     "memory": 6, "tracks": 6, "regenerate": 7, "auditions": 7, "anonymize": 7, "protect": 7, "cloak": 7, "hide": 7, "audit": 7,
     "inversions": 7, "recover": 7, "clips": 8, "video": 3, "commands": 9, "__main__": 10, "__init__": 10,

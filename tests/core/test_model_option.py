@@ -36,7 +36,7 @@ def test_a_face_is_drawn_saved_and_drawn_again_with_a_checkpoint(
     model = ["--model", str(checkpoints["sdxl"])]
     saving = ["--save-inversion", "--inversion-steps", "2", "--unprotected"]
     assert main(["anonymize", str(source), "--out", str(tmp_path / "out"), *QUICK, *model, *saving]) == 0
-    assert "tiny-sdxl: SDXL, crops of 64 pixels, 8 at a time" in capsys.readouterr().out
+    assert "tiny-sdxl: SDXL, crops of 64 pixels, 8 at a time" in capsys.readouterr().err
     report = json.loads((tmp_path / "out" / "one.json").read_text(encoding="utf-8"))
     assert report["model"] == "tiny-sdxl (SDXL)"
     assert report["quality"]["outside"]["max_abs_difference"] == 0

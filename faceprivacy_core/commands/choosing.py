@@ -1,0 +1,138 @@
+"""Which faces a command changes, and what becomes of a picture without one."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, NoFaceError
+
+if TYPE_CHECKING:
+    from ..faces.select import Selection
+    from ..protocols import FaceDetector, FaceRecognizer
+    from ..types import Faces, Picture
+
+NO_FACE = ("error", "pass", "blur")
+NO_FACE_SAID = {"pass": "written unchanged", "blur": "all of it blurred"}
+CONFIDENCE = 0.7
+
+
+def add_choice_options(parser: Any) -> None:
+    """Add which faces are meant."""
+    group = parser.add_argument_group("which faces", "all of every picture, unless one of these is given")
+    rule = group.add_mutually_exclusive_group()
+    rule.add_argument("--largest", action="store_true", help="only the largest face of each picture")
+    rule.add_argument(
+        "--index", nargs="+", type=int, metavar="N",
+        help="the faces of these numbers, from 0, left to right, as --dry-run shows them",
+    )  # fmt: skip
+    rule.add_argument(
+        "--only", "--only-people", nargs="+", type=Path, dest="only_people", metavar="PHOTO",
+        help="only the people in these photos; in doubt a face is taken",
+    )  # fmt: skip
+    rule.add_argument(
+        "--except", "--except-people", nargs="+", type=Path, dest="except_people", metavar="PHOTO",
+        help="all but the people in these photos; in doubt a face is taken",
+    )  # fmt: skip
+    group.add_argument(
+        "--confidence", type=float, default=CONFIDENCE, metavar="X",
+        help="0 to 1: detections below it are dropped. Lower finds more faces and more mistakes (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--on-no-face", choices=NO_FACE, default=NO_FACE[0],
+        help="picture without a chosen face: do not write it, write it unchanged, or blur all of it (default: %(default)s). "
+        "pass lets a face through that was not found",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class FaceChoice:
+    """Which faces of a picture are meant.
+
+    Attributes:
+        selection: The rule.
+        confidence: Of the detector.
+        references: Pictures (H, W, 3) uint8 of the people that a reference rule means.
+        recognizers: Who compare; none for the other rules.
+    """
+
+    selection: Selection
+    confidence: float
+    references: tuple[Picture, ...] = ()
+    recognizers: tuple[FaceRecognizer, ...] = ()
+
+    def load_detector(self) -> FaceDetector:
+        """Load the detector with this confidence.
+
+        Raises:
+            InputError: The confidence is out of range.
+            ModelFileError: The file is missing.
+        """
+        from ..faces.detect import load_detector
+
+        return load_detector(min_confidence=self.confidence)
+
+    def find(self, picture: Picture, detector: FaceDetector) -> Faces:
+        """Find and choose the faces of one picture; there may be none."""
+        from ..faces.select import detect_faces
+
+        return detect_faces([picture], detector, self.selection, recognizers=self.recognizers, references=self.references)
+
+
+def chosen_faces(args: argparse.Namespace) -> FaceChoice:
+    """Read which faces are meant.
+
+    Raises:
+        InputError: A number is below 0, or a photo cannot be read.
+        ModelFileError: A recogniser's file is missing.
+    """
+    from ..faces.recognizers import DEFAULT_SURROGATES, load_ensemble
+    from ..faces.select import Selection, Which
+    from .pictures import read_picture
+
+    photos = args.only_people or args.except_people
+    if photos:
+        which = Which.ONLY_REFERENCE if args.only_people else Which.EXCEPT_REFERENCE
+        references = tuple(read_picture(photo) for photo in photos)
+        return FaceChoice(
+            Selection(which), args.confidence, references, load_ensemble(DEFAULT_SURROGATES, device=args.device)
+        )  # fmt: skip
+    if args.index:
+        return FaceChoice(Selection(Which.BY_NUMBER, numbers=tuple(args.index)), args.confidence)
+    return FaceChoice(Selection(Which.LARGEST if args.largest else Which.ALL), args.confidence)
+
+
+def without_face(picture: Picture, policy: str) -> Picture:
+    """Return what stands for a picture without a chosen face.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        policy: One of `NO_FACE`.
+
+    Raises:
+        NoFaceError: Such a picture is not to be written.
+    """
+    from ..no_face import NoFacePolicy, blur_whole
+
+    if policy == NoFacePolicy.ERROR:
+        raise NoFaceError(
+            "Expected at least one face that is meant, found none. If there is one, it may be too small or turned away: lower "
+            "--confidence. To write such pictures all the same, say --on-no-face blur or pass."
+        )
+    return blur_whole(picture) if policy == NoFacePolicy.BLUR else picture
+
+
+def refuse_for_clips(args: argparse.Namespace) -> None:
+    """Make sure that the people of a clip are not chosen by what a single frame shows.
+
+    Raises:
+        InputError: They are.
+    """
+    for option, value in (("--largest", args.largest), ("--index", args.index)):
+        if value:
+            raise InputError(
+                f"Expected everybody, or people by --only or --except, for a clip, got {option}, which means something else in "
+                "every frame. Leave it out for clips."
+            )
