@@ -19,6 +19,7 @@ DEMO_OUTPUT = OUTPUT / "demo"
 BROWSER_OUTPUT = OUTPUT / "browser"
 WORKFLOWS = ROOT / "workflows"
 DEFAULT_WORKFLOW = "anonymize"
+DOCS_IMAGES = ROOT / "docs" / "images"
 SAMPLE_PHOTO = ROOT / "docs" / "samples" / "two_people.jpg"
 
 

@@ -1,12 +1,13 @@
-"""Thumbnails of the templates from what they really give. Runs inside the venv, with a host and keys of its own."""
+"""Pictures of templates and documents, from what templates really give. Runs inside the venv, with its own host and keys."""
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from devtools.client import ComfyClient
 from devtools.comfyui import make_base
 from devtools.console import DevError, say, step
 from devtools.options import thumbnails_parser
-from devtools.paths import HOST_TREE, SAMPLE_PHOTO, WORKFLOWS, shown
+from devtools.paths import DOCS_IMAGES, HOST_TREE, SAMPLE_PHOTO, WORKFLOWS, shown
+from devtools.results import Verdict, read_report, table
 from devtools.server import ComfyServer, ended_by_signals
 from devtools.workflow import Prompt, load_workflow, to_prompt
 
@@ -29,6 +31,11 @@ RESULTS = ("FacePrivacy_SaveCleanImage", "FacePrivacy_SaveKeyedImage", "PreviewI
 AFTER = {"decrypt": "encrypt", "recover": "hide_identity"}
 """Templates that open what another one wrote."""
 
+DOCUMENTS = {"before_after": ("anonymize_faces",), "cloak": ("cloak",), "keyed": ("encrypt", "decrypt")}
+"""Pictures of docs/images: the sample photo, then the results of these templates, side by side."""
+
+DOCUMENT_WIDTH = 1500
+
 NEEDS_CHECKPOINT = "_sd15"
 WITHOUT_CHECKPOINT = ("LoadImage", "FacePrivacy_FaceMask")
 """What of a template runs without a checkpoint of the user's: finding and numbering the faces."""
@@ -39,6 +46,8 @@ NUMBERED_OUTPUT = 3
 
 def make_thumbnails(names: list[str]) -> None:
     """Run templates on a fresh host and write NAME.jpg beside each: what it begins with above, the result below.
+
+    Pictures of the documents are written, too, when all templates that they show are among those.
 
     Args:
         names: Templates; none means all.
@@ -64,6 +73,9 @@ def make_thumbnails(names: list[str]) -> None:
                     results[name] = _result(client, name, object_info)
                 if name in wanted:
                     _write(WORKFLOWS / f"{name}.jpg", results.get(AFTER.get(name, ""), _photo()), results[name])
+    for document, shown_templates in DOCUMENTS.items():
+        if set(shown_templates) <= set(wanted):
+            _write_row(DOCS_IMAGES / f"{document}.jpg", [_photo(), *(results[name] for name in shown_templates)])
 
 
 def _result(client: ComfyClient, name: str, object_info: Mapping[str, Any]) -> Image.Image:
@@ -71,11 +83,27 @@ def _result(client: ComfyClient, name: str, object_info: Mapping[str, Any]) -> I
     if name.endswith(NEEDS_CHECKPOINT):
         prompt = _without_checkpoint(prompt)
     outputs = client.run(prompt, timeout_s=RUN_LIMIT_S).outputs
+    verdicts = _verdicts(outputs)
+    if verdicts:
+        say("\n" + "\n".join(table(verdicts)))
     images = outputs.get(_showing(prompt), {}).get("images", [])
     if not images:
         raise DevError(f"The template {name} gave no picture. Run it in the frontend to see why.")
     with Image.open(io.BytesIO(client.fetch(images[0]))) as picture:
         return picture.convert("RGB")
+
+
+def _verdicts(outputs: Mapping[str, Mapping[str, Any]]) -> list[Verdict]:
+    """Return what recognisers see, for the texts beside the picture; nothing where a template measures nothing."""
+    for output in outputs.values():
+        for text in output.get("text", ()):
+            try:
+                report = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(report, dict) and (verdicts := read_report(report)):
+                return verdicts
+    return []
 
 
 def _without_checkpoint(prompt: Prompt) -> Prompt:
@@ -107,6 +135,16 @@ def _write(path: Path, before: Image.Image, after: Image.Image) -> None:
     for row, picture in enumerate((before, after)):
         thumbnail.paste(ImageOps.fit(picture, SIZE), (0, row * SIZE[1]))
     thumbnail.save(path, quality=QUALITY, optimize=True)
+    say(f"Written: {shown(path)}")
+
+
+def _write_row(path: Path, pictures: Sequence[Image.Image]) -> None:
+    width = DOCUMENT_WIDTH // len(pictures)
+    height = round(width * pictures[0].height / pictures[0].width)
+    row = Image.new("RGB", (width * len(pictures), height))
+    for number, picture in enumerate(pictures):
+        row.paste(ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS), (number * width, 0))
+    row.save(path, quality=QUALITY, optimize=True)
     say(f"Written: {shown(path)}")
 
 
