@@ -6,6 +6,7 @@
     python3 dev.py host     the host with its real frontend, until Ctrl-C
     python3 dev.py setup    only make the environment and fetch the host
     python3 dev.py thumbnails    pictures of the templates, from running them
+    python3 dev.py api      copies of the templates for scripts
 
 Needs Python 3.10 or newer and nothing else; the rest goes into .venv and .host here.
 """
@@ -22,12 +23,13 @@ if sys.version_info < (3, 10):  # noqa: UP036 - the launcher may meet any Python
 from devtools import chromium, comfyui, environment, testing
 from devtools.commands import run_in_front
 from devtools.console import DevError, say
-from devtools.options import demo_parser, host_parser, thumbnails_parser
+from devtools.options import api_parser, demo_parser, host_parser, thumbnails_parser
 
 INSIDE = {
     "demo": ("devtools.demo", demo_parser),
     "host": ("devtools.hosting", host_parser),
     "thumbnails": ("devtools.thumbnails", thumbnails_parser),
+    "api": ("devtools.api_copies", api_parser),
 }
 
 
@@ -76,7 +78,7 @@ def run_test(arguments: list[str]) -> int:
 def main() -> int:
     """Read the command line and run one command."""
     parser = argparse.ArgumentParser(prog="dev.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["demo", "test", "host", "setup", "thumbnails"])
+    parser.add_argument("command", choices=["demo", "test", "host", "setup", "thumbnails", "api"])
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="options of the command")
     options = parser.parse_args()
     if options.command == "setup":

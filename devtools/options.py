@@ -57,3 +57,10 @@ def thumbnails_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="templates of workflows/ (default: all)")
     return parser
+
+
+def api_parser() -> argparse.ArgumentParser:
+    """Return the parser of `dev.py api`."""
+    return argparse.ArgumentParser(
+        prog="dev.py api", description="Write workflows/api: the templates as the host's API takes them."
+    )

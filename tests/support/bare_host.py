@@ -60,8 +60,9 @@ def copy_pack(base: Path) -> Path:
     return Path(shutil.copytree(ROOT, base / "custom_nodes" / PACK_NAME, ignore=NOT_DOWNLOADED))
 
 
-def run(command: Sequence[str | Path]) -> str:
-    """Run a program as a person does and return what it wrote; it must succeed."""
-    result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+def run(command: Sequence[str | Path], folder: Path | None = None) -> str:
+    """Run a program as a person does, in a folder, and return what it wrote; it must succeed."""
+    words = [str(part) for part in command]
+    result = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout

@@ -135,6 +135,15 @@ def fetch(client: ComfyClient, image: Mapping[str, str]) -> NDArray[np.uint8]:
         return np.asarray(picture.convert("RGB")).copy()
 
 
+def check_pictures(client: ComfyClient, outputs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make sure that a finished run left pictures, and that each shows something."""
+    images = [image for output in outputs.values() for image in output.get("images", [])]
+    assert images
+    for image in images:
+        low, high = Image.fromarray(fetch(client, image)).convert("L").getextrema()
+        assert low < high, f"{image['filename']} shows one colour only."
+
+
 def upload(client: ComfyClient, folder: Path, name: str, pixels: NDArray[Any] | Image.Image) -> str:
     """Write pixels as PNG, upload them, and return the name under which LoadImage finds them."""
     picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)

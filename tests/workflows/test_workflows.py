@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -10,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
+from devtools.api_copies import api_copy
+from devtools.chromium import find_chromium
 from devtools.client import ComfyClient
-from devtools.paths import SAMPLE_PHOTO, WORKFLOWS
+from devtools.paths import API_COPIES, SAMPLE_PHOTO, WORKFLOWS
 from devtools.pictures import named_pictures, provide_pictures
 from devtools.server import ComfyServer
 from devtools.workflow import load_workflow, to_prompt, type_problems
@@ -76,19 +76,29 @@ def test_pictures_of_the_workflow_are_samples(path: Path, object_info: dict[str,
     assert [name for name in names if name not in known and not (SAMPLE_PHOTO.parent / name).is_file()] == []
 
 
-@pytest.mark.slow
-@pytest.mark.weights
-@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
-def test_workflow_gives_a_picture(path: Path, server: ComfyServer, client: ComfyClient, object_info: dict[str, Any]) -> None:
-    prompt = to_prompt(load_workflow(path), object_info)
-    graphs.provide_keyed(client, server.base, prompt, object_info)
-    provide_inversion(server.base, prompt)
-    if path.stem not in ("decrypt", "recover"):  # which open what others wrote
-        provide_pictures(client, prompt, object_info)
-    outcome = client.run(prompt, timeout_s=RUN_LIMIT_S)
-    images = [image for output in outcome.outputs.values() for image in output.get("images", [])]
-    assert images
-    for image in images:
-        with Image.open(io.BytesIO(client.fetch(image))) as picture:
-            low, high = picture.convert("L").getextrema()
-        assert low < high, f"{image['filename']} shows one colour only."
+@each_file
+def test_copy_for_scripts_is_the_workflow(path: Path, object_info: dict[str, Any]) -> None:
+    copy = API_COPIES / path.name
+    assert copy.is_file(), "Run: python3 dev.py api"
+    assert copy.read_text(encoding="utf-8") == api_copy(path, object_info), "Run: python3 dev.py api"
+
+
+def test_no_copy_is_left_of_a_workflow_that_is_gone() -> None:
+    assert {path.name for path in API_COPIES.glob("*")} == {path.name for path in FILES}
+
+
+if find_chromium() is None:  # where there is one, the browser presses Run on the same templates
+
+    @pytest.mark.slow
+    @pytest.mark.weights
+    @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
+    def test_workflow_gives_a_picture(
+        path: Path, server: ComfyServer, client: ComfyClient, object_info: dict[str, Any]
+    ) -> None:
+        prompt = to_prompt(load_workflow(path), object_info)
+        graphs.provide_keyed(client, server.base, prompt, object_info)
+        provide_inversion(server.base, prompt)
+        if path.stem not in ("decrypt", "recover"):  # which open what others wrote
+            provide_pictures(client, prompt, object_info)
+        outcome = client.run(prompt, timeout_s=RUN_LIMIT_S)
+        graphs.check_pictures(client, outcome.outputs)
