@@ -10,6 +10,7 @@ from ._host import register_models_folder
 from ._samples import provide_samples
 from .adversarial import AdversarialLatent
 from .anonymize_faces import AnonymizeFaces
+from .boxes import FacesFromBoxes
 from .builtin import LoadBuiltinFaceModel
 from .cloak_faces import ChangeLooks, CloakFaces
 from .crops import FaceCrop, FacePaste
@@ -49,6 +50,7 @@ NODES: list[type[io.ComfyNode]] = [
     SaveCleanImage,
     DonorFace,
     FaceTracks,
+    FacesFromBoxes,
 ]
 
 

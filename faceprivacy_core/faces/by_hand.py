@@ -1,4 +1,4 @@
-"""Faces that somebody painted over because no detector found them."""
+"""Faces that somebody painted over or put a box around because no detector found them."""
 
 from __future__ import annotations
 
@@ -55,10 +55,51 @@ def add_painted_faces(
             f"Expected a painted mask of the pictures' size, {found.width} x {found.height}, got {masks.shape[-1]} x "
             f"{masks.shape[-2]}. Paint on the picture that is protected."
         )
+    return _add(found, pictures, [patches(mask.numpy()) for mask in masks[:, 0]], detector, order)
+
+
+def add_faces_in_boxes(
+    found: Faces,
+    pictures: Sequence[Picture],
+    boxes: Sequence[Sequence[Box]],
+    detector: FaceDetector,
+    order: Order = Order.LEFT_TO_RIGHT,
+) -> Faces:
+    """Add a face for every box that covers none of the chosen faces; see `add_painted_faces`.
+
+    Args:
+        found: Faces that were chosen already; they stay.
+        pictures: (H, W, 3) uint8, those of `found`.
+        boxes: Left, top, right, bottom of every box of every picture, in pixels; what lies outside a picture is cut off.
+        detector: As sensitive as is useful: where somebody put a box, there is a face.
+        order: How the faces of a picture are numbered.
+
+    Raises:
+        InputError: There are boxes for another number of pictures, or one is no box, or is too small inside its picture.
+    """
+    if len(boxes) != len(pictures):
+        raise InputError(f"Expected boxes for {len(pictures)} pictures, got them for {len(boxes)}.")
+    return _add(found, pictures, [[_inside(found, box) for box in ones] for ones in boxes], detector, order)
+
+
+def _inside(found: Faces, box: Box) -> Box:
+    left, top, right, bottom = box
+    inside = max(0.0, left), max(0.0, top), min(float(found.width), right), min(float(found.height), bottom)
+    if not np.isfinite(box).all() or min(inside[2] - inside[0], inside[3] - inside[1]) < MIN_PATCH_PX:
+        raise InputError(
+            f"Expected boxes of at least {MIN_PATCH_PX} x {MIN_PATCH_PX} pixels inside the picture of {found.width} x "
+            f"{found.height}, got one from ({left:g}, {top:g}) to ({right:g}, {bottom:g}). Boxes count in its pixels."
+        )
+    return inside
+
+
+def _add(
+    found: Faces, pictures: Sequence[Picture], boxes: Sequence[Sequence[Box]], detector: FaceDetector, order: Order
+) -> Faces:  # fmt: skip
     items: list[Face] = []
-    for index, picture in enumerate(pictures):
+    for index, (picture, here) in enumerate(zip(pictures, boxes, strict=True)):
         known = found.of_image(index)
-        painted = [face_in_box(picture, box, detector) for box in patches(masks[index, 0].numpy())]
+        painted = [face_in_box(picture, box, detector) for box in here]
         new = [face for face in painted if not any(_is_covered(face, other) for other in known)]
         items += [replace(face, image_index=index) for face in order_faces([*known, *new], order)]
     return replace(found, items=tuple(items))

@@ -14,7 +14,7 @@ from torch import Tensor
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.cloak import CloakSettings, cloak_faces
 from faceprivacy_core.errors import InputError
-from faceprivacy_core.faces.by_hand import LAYOUT, add_painted_faces, is_guessed, patches
+from faceprivacy_core.faces.by_hand import LAYOUT, add_faces_in_boxes, add_painted_faces, is_guessed, patches
 from faceprivacy_core.faces.detect import load_detector
 from faceprivacy_core.faces.select import Selection, detect_faces
 from faceprivacy_core.metrics.draw import summarize
@@ -62,6 +62,29 @@ def test_a_face_that_was_chosen_is_not_doubled():
     both = add_painted_faces(found, [GREY], painted(over, (140, 20, 180, 70)), Blind())
     assert len(both) == 2
     assert both.items[0] is known or both.items[0].bbox_xyxy == known.bbox_xyxy
+
+
+def test_a_box_is_what_a_patch_of_its_size_is_and_boxes_may_touch():
+    boxes = [(10.0, 20.0, 50.0, 80.0), (50.0, 20.0, 90.0, 80.0)]
+    faces = add_faces_in_boxes(NONE, [GREY], [boxes], Blind())
+    assert [face.bbox_xyxy for face in faces.items] == boxes
+    patch = add_painted_faces(NONE, [GREY], painted((10, 20, 50, 80)), Blind())
+    np.testing.assert_array_equal(faces.items[0].landmarks5, patch.items[0].landmarks5)
+    assert len(add_faces_in_boxes(faces, [GREY], [boxes], Blind())) == 2
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ([[], []], "for 1 pictures, got them for 2"),
+        ([[(190.0, 0.0, 260.0, 7.0)]], "at least 8 x 8 pixels inside the picture of 200 x 120"),
+        ([[(300.0, 0.0, 360.0, 70.0)]], "inside the picture"),
+        ([[(0.0, 0.0, float("nan"), 70.0)]], "at least 8 x 8"),
+    ],
+)
+def test_no_box_is_left_out(boxes: list[list[tuple[float, float, float, float]]], message: str):
+    with pytest.raises(InputError, match=message):
+        add_faces_in_boxes(NONE, [GREY], boxes, Blind())
 
 
 def test_nothing_painted_changes_nothing_at_any_size_and_another_size_is_refused():
