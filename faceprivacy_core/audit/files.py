@@ -24,6 +24,7 @@ from .png import PNG_START, audit_png
 from .secrets import KEY_LINE, Secrets
 from .signatures import begins_again
 from .text import audit_json, capped
+from .workflows import WORKFLOW_FILE
 
 MAX_FILE_BYTES = 512 * 2**20
 FILE_NAME = "name of the file"
@@ -83,7 +84,7 @@ def _audit_content(data: bytes, suffix: str, notes: Notes) -> None:
         _audit_beginnings(data, notes)
     elif suffix == ".json":
         with notes.reading("JSON"):
-            audit_json(json.loads(capped(data)), "workflow file", notes)
+            audit_json(json.loads(capped(data)), WORKFLOW_FILE, notes)
     elif suffix != ".key":
         with notes.reading("not a picture, workflow or sidecar, or damaged"):
             stream = WatchedBytes(data)

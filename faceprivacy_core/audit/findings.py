@@ -35,6 +35,7 @@ KINDS = {
     "unread": Kind(PERSONAL, "a block that cannot be looked into", "Save the picture anew without it."),
     "trailing": Kind(PERSONAL, "data behind the end of the image", "Save the picture anew; it may be a video or the original."),
     "path": Kind(PERSONAL, "a folder of a user's computer", "Take the path out, or pass the file on without the workflow."),
+    "original-name": Kind(PERSONAL, "the file name of the picture that it was made from", _NO_METADATA),
     "prompt": Kind(NOTE, "a prompt", "Save without metadata if nobody shall read it."),
     "workflow": Kind(NOTE, "a workflow with its settings", "Save without metadata if nobody shall read it."),
     "input-name": Kind(NOTE, "the file name of an input", "Rename the input, or pass the file on without the workflow."),

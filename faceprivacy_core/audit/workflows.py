@@ -11,6 +11,8 @@ from .notes import Notes
 from .secrets import HEX_KEY
 
 KEY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+WORKFLOW_FILE = "workflow file"
+"""The place of a workflow that is no part of a picture: it says which picture to take, not which one was protected."""
 KEY_NODE = "FacePrivacy_PrivacyKey"
 MEDIA = re.compile(r"\.(?:png|jpe?g|webp|gif|bmp|tiff?|heic|avif|jxl|mp4|mov|mkv|webm|avi)(?: \[\w+\])?$", re.IGNORECASE)
 PASS_WORD = re.compile(r"password|passphrase|secret", re.IGNORECASE)
@@ -84,7 +86,7 @@ def _audit_node(node: Node, is_secret: bool, where: str, notes: Notes) -> None:
             elif suspect:
                 notes.add("secret-field", place)
             if MEDIA.search(text.rstrip()[-64:]) or (node.kind.startswith("LoadImage") and name == "image"):
-                notes.add("input-name", place)
+                notes.add("input-name" if where.startswith(WORKFLOW_FILE) else "original-name", place)
 
 
 def _is_link(value: Any) -> bool:

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.support.audit import api_form, as_json, frontend_form, kinds, png, run, written
 
+IN_A_PICTURE = {"input-name": "original-name"}
 WORKFLOWS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "nothing": ("CLIPTextEncode", {"text": "a portrait of hunter2's token"}, set()),
     "key": ("Encrypt", {"key": "hunter2"}, {"secret-field"}),
@@ -42,7 +45,7 @@ def test_widgets_are_judged_in_both_forms(form: Any, name: str, tmp_path: Path, 
     document = form(class_type, **widgets)
     assert kinds(capsys, written(tmp_path, as_json(document), "json")) == expected | {"workflow"}
     in_png = kinds(capsys, written(tmp_path, png(("workflow", json.dumps(document)), compressed=True), "png"))
-    assert in_png == expected | {"workflow"}
+    assert in_png == {IN_A_PICTURE.get(kind, kind) for kind in expected} | {"workflow"}
 
 
 @pytest.mark.parametrize("form", [api_form, frontend_form])
@@ -99,3 +102,16 @@ def test_the_name_of_an_input_is_said_and_no_reason_to_fail(form: Any, tmp_path:
     (line,) = [line for line in said.splitlines() if "the file name of an input" in line]
     assert line.startswith("note ")
     assert "(workflow file, node 3 LoadImage, image)" in line
+
+
+@pytest.mark.parametrize("form", [api_form, frontend_form])
+def test_the_name_of_the_original_in_a_picture_is_a_finding_and_is_not_shown(
+    form: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    chunks = PngInfo()
+    chunks.add_text("prompt", json.dumps(form("LoadImage", image="anna.jpg")))
+    Image.new("RGB", (32, 32)).save(tmp_path / "protected.png", pnginfo=chunks)
+    status, said = run(capsys, tmp_path / "protected.png")
+    assert status == 1
+    assert "the file name of the picture that it was made from" in said
+    assert "anna" not in said
