@@ -1,4 +1,4 @@
-"""Copies of the templates in the form that the host's API takes, for scripts. Runs inside the venv, with a host of its own."""
+"""What is made from the templates: copies for scripts, and the blueprint. Runs inside the venv, with a host of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from devtools.blueprints import PATH, blueprint_text
 from devtools.client import ComfyClient
 from devtools.comfyui import make_base
 from devtools.console import DevError, say
@@ -28,8 +29,11 @@ def api_copy(path: Path, object_info: Mapping[str, Any]) -> str:
 
 
 def write_api_copies() -> None:
-    """Write the copies of all templates, from the definitions of a host that is started for it."""
+    """Write the blueprint, and the copies of all templates from the definitions of a host that is started for it."""
     API_COPIES.mkdir(exist_ok=True)
+    PATH.parent.mkdir(exist_ok=True)
+    PATH.write_text(blueprint_text(), encoding="utf-8")
+    say(f"Written: {shown(PATH)}")
     with tempfile.TemporaryDirectory(prefix="face-privacy-api-") as folder:
         with ComfyServer(HOST_TREE, make_base(Path(folder))) as server:
             object_info = ComfyClient(server.url).object_info()
