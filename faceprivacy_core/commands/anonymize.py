@@ -27,6 +27,7 @@ def add_parser(commands: Any) -> None:
     """Add this command to the program's parser."""
     parser = commands.add_parser(
         "anonymize",
+        aliases=["anonymise"],
         help="replace every face by one of nobody, in pictures and clips",
         description="Replaces every face in the given pictures. Writes DIR/NAME.png at the picture's size and "
         "DIR/NAME.json with what was measured. A picture in which anything fails is not written. Of a clip it writes "

@@ -34,7 +34,13 @@ def test_every_command_that_looks_for_faces_chooses_among_them_in_the_same_words
     for command in COMMANDS:
         command.add_parser(commands)
     offered = {name: CHOICES & set(sub._option_string_actions) for name, sub in commands.choices.items()}
-    assert {name for name, options in offered.items() if options == CHOICES} == {"anonymize", "cloak", "hide", "encrypt"}
+    assert {name for name, options in offered.items() if options == CHOICES} == {
+        "anonymize",
+        "anonymise",
+        "cloak",
+        "hide",
+        "encrypt",
+    }
     assert not any(options for options in offered.values() if options != CHOICES)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -57,6 +58,15 @@ def test_events_are_one_document_a_line_and_nothing_else(folder: Path, capsys: p
     assert events[-1] == {"event": "end", "written": 2, "of": 3, "kept": 0, "passed_over": 1, "status": status}
 
 
+def test_every_event_is_described():
+    root = Path(__file__).parents[2]
+    code = (root / "faceprivacy_core" / "commands" / "telling.py").read_text(encoding="utf-8")
+    told = set(re.findall(r'_say\(\s*"([a-z ]+)"', code)) | {"end"}
+    section = (root / "docs" / "report.md").read_text(encoding="utf-8").partition("## Events")[2].partition("\n## ")[0]
+    described = {name for row in re.findall(r"^\| (`.*?`) \| ", section, re.MULTILINE) for name in re.findall(r"`(.+?)`", row)}
+    assert described == told | {"event"}
+
+
 def test_a_name_of_another_coding_is_a_document_too(capsys: pytest.CaptureFixture[str]):
     Teller(as_json=True).passed_over(Path("caf\udce9.png"), "no picture")
     assert json.loads(capsys.readouterr().out)["input"] == "caf\udce9.png"
@@ -86,7 +96,7 @@ def test_no_word_at_all_shows_what_there_is(capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        (["faceprivacy", "ano"], "anonymize"),
+        (["faceprivacy", "clo"], "cloak"),
         (["faceprivacy", "anonymize", "--on-n"], "--on-no-face"),
         (["faceprivacy", "key", "n"], "new"),
     ],
