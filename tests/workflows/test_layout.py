@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ from devtools.paths import WORKFLOWS
 
 FILES = sorted(WORKFLOWS.glob("*.json"))
 TITLE_BAR = 30.0
+SLOT, WIDGET = 20.0, 24.0
+"""Heights of a row of sockets and of a widget, in the frontend."""
+MARGIN = 4.0
+LINKS_CROSS = {"anonymize", "anonymize_sd15", "cloak", "cloak_sd15", "hide_identity", "recover"}
+"""Graphs of which links still pass behind nodes."""
 Box = tuple[float, float, float, float]
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -97,3 +103,55 @@ def test_a_template_of_one_node_has_at_most_eight_with_all_around_it(name: str) 
 def test_a_graph_of_blocks_stays_small(path: Path) -> None:
     most = {"anonymize_sd15": 17, "hide_identity": 19}.get(path.stem, 16)  # these two should come down, and may not grow
     assert len([node for node in _nodes(path) if node["type"] != "MarkdownNote"]) <= most
+
+
+def _socket(node: dict[str, Any], side: str, slot: int) -> tuple[float, float]:
+    """Return where a link meets a node: at a row of sockets, or at the widget that it feeds."""
+    (x, y), (width, _) = node["pos"], node["size"]
+    if side == "outputs":
+        return x + width, y + (slot + 0.7) * SLOT
+    inputs = node["inputs"]
+    widgets = [number for number, entry in enumerate(inputs) if entry.get("widget")]
+    sockets = [number for number in range(len(inputs)) if number not in widgets]
+    if slot in sockets:
+        return x, y + (sockets.index(slot) + 0.7) * SLOT
+    rows = max(len(sockets), len(node.get("outputs") or []))
+    return x, y + rows * SLOT + 6 + (widgets.index(slot) + 0.4) * WIDGET
+
+
+def _curve(start: tuple[float, float], end: tuple[float, float], points: int = 60) -> list[tuple[float, float]]:
+    """Return points of the curve that the frontend draws: it leaves to the right and comes from the left."""
+    reach = 0.25 * math.dist(start, end)
+    first, second = (start[0] + reach, start[1]), (end[0] - reach, end[1])
+    found = []
+    for number in range(points + 1):
+        t = number / points
+        weights = ((1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t**2, t**3)
+        found.append(
+            tuple(sum(w * p[axis] for w, p in zip(weights, (start, first, second, end), strict=True)) for axis in (0, 1))
+        )
+    return found
+
+
+def _crossings(path: Path) -> list[tuple[str, str, str]]:
+    """Return links that pass over a node which is neither of their ends, as types of origin, target and that node."""
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    found = []
+    for _, origin, origin_slot, target, target_slot, _ in workflow["links"]:
+        points = _curve(_socket(nodes[origin], "outputs", origin_slot), _socket(nodes[target], "inputs", target_slot))
+        for number, node in nodes.items():
+            left, top, right, bottom = _box(node)
+            over = any(left + MARGIN < x < right - MARGIN and top + MARGIN < y < bottom - MARGIN for x, y in points)
+            if over and number not in (origin, target):
+                found.append((nodes[origin]["type"], nodes[target]["type"], node["type"]))
+    return found
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem not in LINKS_CROSS], ids=lambda path: path.stem)
+def test_no_link_passes_over_another_node(path: Path) -> None:
+    assert _crossings(path) == []
+
+
+def test_a_link_over_a_node_is_seen() -> None:
+    assert all(_crossings(WORKFLOWS / f"{name}.json") for name in LINKS_CROSS)
