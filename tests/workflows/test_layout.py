@@ -19,7 +19,7 @@ TITLE_BAR = 30.0
 SLOT, WIDGET = 20.0, 24.0
 """Heights of a row of sockets and of a widget, in the frontend."""
 MARGIN = 4.0
-LINKS_CROSS = {"anonymize", "anonymize_sd15", "cloak", "cloak_sd15", "hide_identity", "recover"}
+LINKS_CROSS = {"anonymize", "anonymize_sd15", "hide_identity"}
 """Graphs of which links still pass behind nodes."""
 Box = tuple[float, float, float, float]
 
