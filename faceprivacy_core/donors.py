@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .blending import match_light
-from .builtin.donors import DonorBank, rim_misfit
+from .builtin.donors import RIM_COST, SEX_COST, DonorBank, read_trait, rim_misfit
 from .builtin.model import FaceEncoder
 from .errors import InputError
 from .faces.sight import embed_all
@@ -25,11 +25,8 @@ from .protocols import FaceRecognizer
 POSE_UNIT = 0.006
 """Distance of landmarks, as a fraction of the crop's side, that costs as much as SKIN_UNIT."""
 SKIN_UNIT = 0.08
-SEX_COST, AGE_COST = 20.0, 5.0
-"""Cost of an apparent sex or age that is not the person's, times how sure it is."""
-TRAIT_RIDGE = 1000.0
-"""Sex and age are read off the latent by ridge regression on the bank. Of 75 photographs (people 000 to 074) it says the sex of
-67 as we see it; from recognisers' vectors in place of latents it is 48."""
+AGE_COST = 5.0
+"""Cost of an apparent age that is not the person's, times how sure it is; see `builtin.donors.SEX_COST`."""
 OLDER_DOUBT = 0.15
 """An old face on a young person looks worse than the reverse, so age takes this much more to be believed."""
 WOMAN_TRUST = 0.15
@@ -37,8 +34,6 @@ WOMAN_TRUST = 0.15
 photographs 67 are read as we see them then, too, but two women as men instead of six."""
 ASKED = 20.0
 """What is asked for counts as much more than what is read: only look-alikes stand behind donors who have it not."""
-RIM_COST = 10.0
-"""Cost of a donor whose rim fits as badly as the median one's does."""
 LIKENESS_COST = 5.0
 """Cost of similarity 1 to the person: among donors that fit alike the less similar one."""
 LOOK_ALIKE_FMR = 0.01
@@ -162,25 +157,6 @@ def _misfit_of_trait(
     if not settings.follow_traits:
         return torch.zeros_like(has_it)
     return (read_trait(bank, trait, person.latents)[:, None] - doubt - has_it).abs()
-
-
-def read_trait(bank: DonorBank, trait: Tensor, latents: Tensor) -> Tensor:
-    """Read an apparent trait off latents.
-
-    Args:
-        bank: Whose donors show what it looks like.
-        trait: (D,) bool of the donors.
-        latents: (N, C, h, w).
-
-    Returns:
-        (N,) in [0, 1], 1 where the trait is there; 0.5 in doubt, however common it is in the bank.
-    """
-    known, asked = bank.latents.flatten(1), latents.flatten(1)
-    mean, spread = known.mean(0), known.std(0).clamp(min=1e-6)
-    known, asked = (known - mean) / spread, (asked - mean) / spread
-    wanted = trait.float() * 2.0 - 1.0
-    weights = torch.linalg.solve(known @ known.T + TRAIT_RIDGE * torch.eye(len(known)), wanted - wanted.mean())
-    return ((asked @ (known.T @ weights) + 1.0) / 2.0).clamp(0.0, 1.0)
 
 
 def choose_donors(ranking: Tensor, seeds: Sequence[int], settings: DonorSettings) -> Tensor:

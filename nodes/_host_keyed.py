@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..faceprivacy_core.builtin.autoencoder import FaceAutoencoder
+from ..faceprivacy_core.builtin.donors import DonorBank
 from ..faceprivacy_core.builtin.model import build_encoder, read_face_model_file
 from ..faceprivacy_core.diffusion.schedules import ddim_sigmas
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
@@ -89,11 +90,11 @@ class HostKeyedModel:
         self._vae = _host.ExactVae(model, vae)
 
     @cached_property
-    def donors(self) -> Tensor | None:
+    def donors(self) -> DonorBank | None:
         """The bank of the built-in model, whose autoencoder is known by its class; other VAEs have none."""
         if not isinstance(self._vae.network, FaceAutoencoder):
             return None
-        return build_encoder(read_face_model_file()).donors.latents
+        return build_encoder(read_face_model_file()).donors
 
     def encode(self, crops: Tensor) -> Tensor:
         _host.check_interrupted()

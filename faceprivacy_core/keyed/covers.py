@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..builtin.donors import rim_misfit
+from ..builtin.donors import RIM_COST, SEX_COST, DonorBank, read_trait, rim_misfit
 from ..diffusion.resampling import sample_resampled
 from ..diffusion.samplers import Background
 from ..protocols import Denoiser, Progress
@@ -18,8 +18,8 @@ from .models import KeyedModel
 
 REPEATS = 8
 """With fewer, hair and skin of the cover do not meet those around it."""
-AMONG = 16
-"""Donors whose rim fits the surroundings best, of which the key takes one."""
+AMONG = 8
+"""Donors that fit the surroundings best, of which the key takes one."""
 DONOR_NOISE = 0.2
 """How far into noise a donor is taken while it is fitted into the surroundings, as a part of all steps; chosen by looking."""
 DONOR_REPEATS = 1
@@ -77,12 +77,12 @@ def draw_independent(
 
 
 def choose_donors(
-    donors: Tensor, surroundings: Tensor, face_cells: Tensor, streams: Sequence[Keystream]
+    bank: DonorBank, surroundings: Tensor, face_cells: Tensor, streams: Sequence[Keystream]
 ) -> Tensor:  # fmt: skip
-    """Take for every face one of the `AMONG` donors that fit best around it.
+    """Take for every face one of the `AMONG` donors that fit best around it: by rim, and by the sex that hair and clothes tell.
 
     Args:
-        donors: (D, C, h, w) latents of generated faces.
+        bank: Generated faces.
         surroundings, face_cells: See `draw_independent`.
         streams: Secret; eight bytes of each choose.
 
@@ -92,9 +92,13 @@ def choose_donors(
     chosen = []
     for around, cells, stream in zip(surroundings, face_cells, streams, strict=True):
         around_face = F.max_pool2d(cells[None], 3, stride=1, padding=1)[0] - cells  # the inside is the person's
-        best = rim_misfit(donors, around, around_face).argsort(stable=True)[:AMONG]
+        misfit = rim_misfit(bank.latents, around, around_face)
+        women = read_trait(bank, bank.women, around[None], cells[0] == 0)
+        cost = RIM_COST * misfit / misfit.median().clamp(min=1e-6) + SEX_COST * (women - bank.women.float()).abs()
+        cost[list(bank.flawed)] = torch.inf
+        best = cost.argsort(stable=True)[:AMONG]
         chosen.append(best[int.from_bytes(stream.take(8), "little") % len(best)])
-    return donors[torch.stack(chosen)]
+    return bank.latents[torch.stack(chosen)]
 
 
 def background_on(device: torch.device, latents: Tensor, noise: Tensor, face_cells: Tensor) -> Background:

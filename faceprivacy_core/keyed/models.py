@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..builtin.donors import DonorBank
 from ..diffusion.model import Capability, Condition, LatentModel, Part, fingerprint_of, require
 from ..diffusion.schedules import ddim_sigmas
 from ..fingerprints import fingerprint
@@ -35,9 +36,9 @@ class KeyedModel:
         self.crop_size, self.factor, self.device = model.resolution, model.factor, model.device
 
     @property
-    def donors(self) -> Tensor | None:
-        """(D, C, h, w) latents of faces of nobody, from which covers may begin; None for a model that brings none."""
-        return self.model.donors.latents if Capability.DONORS in self.model.capabilities else None
+    def donors(self) -> DonorBank | None:
+        """Faces of nobody, from which covers may begin; None for a model that brings none."""
+        return self.model.donors if Capability.DONORS in self.model.capabilities else None
 
     def encode(self, crops: Tensor) -> Tensor:
         """Encode (N, 3, S, S) in [0, 1] to latents (N, C, S / factor, S / factor), the mode of the posterior."""

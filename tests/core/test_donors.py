@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from faceprivacy_core.align import FFHQ_TEMPLATE
-from faceprivacy_core.builtin.donors import DonorBank, build_donors, rim_of
+from faceprivacy_core.builtin.donors import DonorBank, build_donors, read_trait, rim_of
 from faceprivacy_core.candidates import MARGIN, MAX_DRIFT, best_of, find_again, judge
 from faceprivacy_core.donors import (
     Age,
@@ -18,7 +18,6 @@ from faceprivacy_core.donors import (
     choose_donors,
     donor_pictures,
     rank_donors,
-    read_trait,
     see_person,
     skin_colour,
 )

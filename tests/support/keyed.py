@@ -11,6 +11,7 @@ from scipy.fft import dct
 from torch import Tensor
 from torch.nn import functional as F
 
+from faceprivacy_core.builtin.donors import DonorBank
 from faceprivacy_core.diffusion.samplers import Background
 from faceprivacy_core.diffusion.schedules import NoiseSchedule, ddim_sigmas
 from faceprivacy_core.keyed.keys import PrivacyKey
@@ -51,7 +52,7 @@ class MixtureKeyedModel:
         side: int = SIDE,
     ) -> None:
         self.crop_size, self.device, self.factor = side, torch.device("cpu"), factor
-        self.donors: Tensor | None = None
+        self.donors: DonorBank | None = None
         self.variance, self.steepness, self.calls = variance, steepness, 0
         self.temperature = temperature
         generator = torch.Generator().manual_seed(0)
