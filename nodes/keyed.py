@@ -15,9 +15,9 @@ from ..faceprivacy_core.faces.detect import load_detector
 from ..faceprivacy_core.faces.select import parse_numbers
 from ..faceprivacy_core.keyed.checks import CoverCheck
 from ..faceprivacy_core.keyed.decrypt import decrypt_faces
-from ..faceprivacy_core.keyed.encrypt import DEFAULT_CROP_SIZE, NOISE_MODES, EncryptSettings, FaceReport, encrypt_faces
-from ..faceprivacy_core.keyed.header import RecoveryMode
+from ..faceprivacy_core.keyed.encrypt import DEFAULT_CROP_SIZE, EncryptSettings, FaceReport, encrypt_faces
 from ..faceprivacy_core.keyed.keys import PrivacyKey, check_name, create_key, has_key, load_key
+from ..faceprivacy_core.keyed.mode_names import RecoveryMode
 from ..faceprivacy_core.keyed.picture import KeyedPicture, Picture
 from ..faceprivacy_core.protocols import FaceRecognizer, Progress
 from ..faceprivacy_core.types import Faces
@@ -28,7 +28,7 @@ from ._types import FacesType, KeyedType, KeyType, RecognizersType
 CATEGORY = "face privacy/keyed"
 
 logger = logging.getLogger(__name__)
-MODES = [RecoveryMode.LATENT.value, RecoveryMode.EXACT.value, RecoveryMode.IMAGE.value, RecoveryMode.SIGNFLIP.value]
+MODES = [mode.value for mode in RecoveryMode]
 
 
 class LoadPrivacyKey(io.ComfyNode):
@@ -189,7 +189,7 @@ class KeyedEncrypt(io.ComfyNode):
             covers = [None] * len(pictures) if cover is None else _same_count("cover", to_pictures(cover), len(pictures))
             masks = _convert.mask_to_core(mask, len(pictures))
             _check_faces(faces, pictures)
-            network = host_model(model, vae, positive, size, reversible=settings.mode in NOISE_MODES)
+            network = host_model(model, vae, positive, size, reversible=settings.mode.in_noise)
             check = None
             if len(faces) and (cover is None or recognizers):
                 check = CoverCheck(load_detector(_host.model_dirs()), recognizers)
@@ -262,7 +262,7 @@ class KeyedDecrypt(io.ComfyNode):
         if not any(picture.faces for picture in keyed):
             raise FormatError
         which = parse_numbers(numbers) if numbers.strip() else None
-        in_noise = any(header.mode in NOISE_MODES for picture in keyed for header in picture.headers)
+        in_noise = any(header.mode.in_noise for picture in keyed for header in picture.headers)
         with exact_computation():
             targets = [None] * len(keyed) if onto is None else _same_count("onto", to_pictures(onto), len(keyed))
             # Each face's header says the size of its crop.

@@ -63,9 +63,8 @@ def _decrypt_file(path: Path, target: Path, args: argparse.Namespace, key: Priva
     import numpy as np
 
     from ..files import check_free, write_file
-    from ..keyed.decrypt import decrypt_faces
+    from ..keyed.decrypt import decrypt_faces, needs_model
     from ..keyed.files import read_keyed_file
-    from ..keyed.header import RecoveryMode
     from ..keyed.picture import KeyedPicture
     from ..picture_files import png_bytes
 
@@ -74,8 +73,7 @@ def _decrypt_file(path: Path, target: Path, args: argparse.Namespace, key: Priva
         check_free([result])
     stored = read_keyed_file(path)
     picture = KeyedPicture.from_container(stored.pixels, stored.container)
-    needs_model = any(header.mode is not RecoveryMode.EXACT for header in picture.headers)
-    opened = decrypt_faces(picture, key, load() if needs_model else None, which=args.face)
+    opened = decrypt_faces(picture, key, load() if needs_model(picture) else None, which=args.face)
     alpha = stored.pixels[..., 3:]
     write_file(result, png_bytes(np.dstack([opened.pixels, alpha]), stored.look), private=True, replace=args.force)
     sealed = len(picture.faces) - len(opened.opened)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..keyed.mode_names import RecoveryMode
 from .choosing import NO_FACE_SAID, FaceChoice, add_choice_options, chosen_faces, without_face
 from .devices import add_device_option
 from .dry_run import add_dry_run_option, show_faces
@@ -20,7 +21,7 @@ from .protecting import REGIONS, add_small_face_options
 GROW = 2.0
 """Percent by which the mask is widened, to reach the hairline."""
 
-MODES = ("latent", "exact", "image", "signflip")
+MODES = tuple(mode.value for mode in RecoveryMode)
 
 
 def add_parser(commands: Any) -> None:
@@ -67,7 +68,6 @@ def run(args: argparse.Namespace) -> int:
     """
     # torch takes seconds to load; the other commands must not wait for it.
     from ..keyed.encrypt import EncryptSettings
-    from ..keyed.header import RecoveryMode
     from ..masks import MaskSettings, Region
     from ..small_faces import SmallFaces
     from .batch import check_device

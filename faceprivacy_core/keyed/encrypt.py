@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, NoFaceError, NumericalError
-from ..pixels import to_pixels, to_tensor
+from ..pixels import to_tensor
 from ..protocols import Progress
 from ..types import Face, Faces
-from .covers import background_on, draw_independent, public_noise
-from .derivation import FaceKey, KdfParameters, SigningKey, new_nonce
-from .header import Bind, Cover, FaceHeader, RecoveryMode
+from .derivation import KdfParameters, SigningKey, new_nonce
+from .header import Bind, Cover, FaceHeader
 from .keys import PrivacyKey
 from .layout import Layout, lay_out
+from .mode_names import RecoveryMode
 from .models import KeyedModel
-from .payloads import write_coarse_moments, write_latent, write_moments, write_pixels
+from .modes import MODES
+from .modes.mode import NewFace
 from .picture import KeyedPicture, Picture, UnsealedFace
-from .regions import Claim, cut_crop, lay_crop, paste
+from .regions import Claim, lay_crop, paste
 from .self_check import FaceReport, check_recovery
-from .transports import encrypt_noise, flip_signs
 
 CheckCovers = Callable[[Picture, Picture, Sequence[Face]], list[str | None]]
 DEFAULT_CROP_SIZE = 512
@@ -30,8 +30,6 @@ DEFAULT_CROP_SIZE = 512
 
 MIN_COVER_DIFFERENCE = 2.0
 """Mean change over a face, in 8-bit steps, below which a given cover hides nothing."""
-
-NOISE_MODES = (RecoveryMode.IMAGE, RecoveryMode.SIGNFLIP)
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class EncryptSettings:
     verify: bool = True
 
     def __post_init__(self) -> None:
-        if self.decoy and self.mode not in NOISE_MODES:
+        if self.decoy and not self.mode.in_noise:
             raise InputError(f"Expected mode image or signflip for a decoy, got {self.mode.value}. Switch decoy off.")
         if self.steps < 2 or self.iterations < 0 or self.attempts < 1:
             raise InputError(f"Expected steps >= 2, iterations >= 0, attempts >= 1, got {self}.")
@@ -160,9 +158,9 @@ def _check_inputs(
             f"{faces.num_images} pictures of {faces.width} x {faces.height}. Connect the same image to Face Mask."
         )
     key.check_can_seal()
-    if model is None and (cover is None or settings.mode is not RecoveryMode.EXACT):
+    if model is None and (cover is None or MODES[settings.mode].needs_model):
         raise InputError(f"Expected a MODEL and VAE for mode {settings.mode.value}, got none. Connect them.")
-    if cover is not None and settings.mode in NOISE_MODES:
+    if cover is not None and settings.mode.in_noise:
         raise InputError(f"Expected no cover in mode {settings.mode.value}, which makes its own. Use mode latent or exact.")
     if cover is not None and cover.shape != picture.pixels.shape:
         raise InputError(f"Expected a cover of shape {picture.pixels.shape}, got {cover.shape}.")
@@ -197,39 +195,29 @@ def _make_covers(
         _header(layout, index, kdf, nonce, signer, model, settings, provided=cover is not None)
         for index, nonce, signer in zip(indexes, nonces, signers, strict=True)
     ]
-    keys = [key.face_key(kdf, header.nonce, header.to_bytes()) for header in headers]
+    faces = [
+        layout.face(index, header, key.face_key(kdf, header.nonce, header.to_bytes()))
+        for index, header in zip(indexes, headers, strict=True)
+    ]
+    mode = MODES[settings.mode]
     if cover is not None:
-        pictures = [_soft_cover(base, cover, layout.claims[index]) for index in indexes]
-        return {
-            index: (UnsealedFace(header, face_key, signer, _payload(layout, index, settings)), pixels)
-            for index, header, face_key, signer, pixels in zip(indexes, headers, keys, signers, pictures, strict=True)
-        }
-    assert model is not None  # noqa: S101 - _check_inputs has seen to it
-    assert layout.surroundings is not None  # noqa: S101
-    assert layout.filled is not None  # noqa: S101
-    if settings.mode in NOISE_MODES:
-        drawn = [_transport(layout, i, h, k, model, settings, progress) for i, h, k in zip(indexes, headers, keys, strict=True)]
+        made = [(mode.payload(face), _soft_cover(base, cover, face.claim)) for face in faces]
     else:
-        cells = torch.cat([layout.regions[index].latent_mask() for index in indexes])
-        latents = draw_independent(model, layout.surroundings[list(indexes)], cells, keys, nonces, settings.steps, progress)
-        drawn = [(latent[None], _payload(layout, index, settings)) for index, latent in zip(indexes, latents, strict=True)]
-    made = {}
-    for index, header, face_key, signer, (latent, payload) in zip(indexes, headers, keys, signers, drawn, strict=True):
-        region, claim = layout.regions[index], layout.claims[index]
-        with torch.no_grad():
-            layer = lay_crop(model.decode(latent), region, claim)
-        _check_finite(layer)
-        if settings.mode in NOISE_MODES:  # who reads the latent off the pixels must know what is behind the rim
-            pixels = paste(to_pixels(layout.filled), layer, claim.with_steep_rim(), soft=True)
-        else:
-            pixels = paste(base, layer, claim, soft=True)
-        made[index] = (UnsealedFace(header, face_key, signer, payload), pixels)
-    return made
+        assert model is not None  # noqa: S101 - _check_inputs has seen to it
+        drawn = zip(faces, mode.draw(faces, model, progress), strict=True)
+        made = [(payload, mode.show(face, base, _decode(face, latent, model))) for face, (latent, payload) in drawn]
+    return {
+        index: (UnsealedFace(face.header, face.key, signer, payload), pixels)
+        for index, face, signer, (payload, pixels) in zip(indexes, faces, signers, made, strict=True)
+    }
 
 
-def _check_finite(layer: Tensor) -> None:
+def _decode(face: NewFace, latent: Tensor, model: KeyedModel) -> Tensor:
+    with torch.no_grad():
+        layer = lay_crop(model.decode(latent), face.region, face.claim)
     if not bool(torch.isfinite(layer).all()):
         raise NumericalError("Expected finite pixels from the model, got NaN or infinity. Use fp32 weights for model and VAE.")
+    return layer
 
 
 def _header(
@@ -245,15 +233,11 @@ def _header(
 ) -> FaceHeader:
     region = layout.regions[index]
     height, width = layout.original.shape[:2]
-    in_noise = settings.mode in NOISE_MODES
-    model_id = ""
-    if model is not None and settings.mode is not RecoveryMode.EXACT:
-        model_id = model.model_fingerprint() if in_noise else model.vae_fingerprint()
-    unbound = not settings.bind_pixels or settings.decoy or settings.mode is RecoveryMode.SIGNFLIP
-    bound = Bind.SURROUNDINGS if in_noise else Bind.PICTURE
+    mode = MODES[settings.mode]
+    model_id, condition = ("", "") if model is None else mode.identify(model)
     return FaceHeader(
         mode=settings.mode,
-        cover=Cover.PROVIDED if provided else Cover.KEYED if in_noise else Cover.INDEPENDENT,
+        cover=Cover.PROVIDED if provided else mode.cover,
         nonce=nonce,
         kdf=kdf,
         width=width,
@@ -262,46 +246,13 @@ def _header(
         crop_to_image=tuple(float(value) for value in region.crop_to_image.ravel()),
         cells=region.cells,
         model=model_id,
-        condition=model.condition_fingerprint() if model is not None and in_noise else "",
+        condition=condition,
         steps=0 if provided else settings.steps,
-        iterations=settings.iterations if settings.mode is RecoveryMode.IMAGE else 0,
-        bind=Bind.NONE if unbound else bound,
+        iterations=settings.iterations if mode.inverts else 0,
+        bind=mode.bind if settings.bind_pixels and not settings.decoy else Bind.NONE,
         decoy=settings.decoy,
         signer=b"" if settings.decoy else signer.public,
     )
-
-
-def _payload(layout: Layout, index: int, settings: EncryptSettings) -> bytes:
-    if settings.mode is RecoveryMode.EXACT:
-        return write_pixels(layout.original, layout.claims[index])
-    assert layout.latents is not None  # noqa: S101 - mode latent has a model
-    return write_latent(layout.latents[index : index + 1])
-
-
-def _transport(
-    layout: Layout,
-    index: int,
-    header: FaceHeader,
-    key: FaceKey,
-    model: KeyedModel,
-    settings: EncryptSettings,
-    progress: Progress | None,
-) -> tuple[Tensor, bytes]:
-    """Encrypt the face into the noise of its cover: latent of the cover, and payload."""
-    assert layout.surroundings is not None  # noqa: S101
-    assert layout.latents is not None  # noqa: S101
-    cells = layout.regions[index].latent_mask()
-    if settings.mode is RecoveryMode.SIGNFLIP:
-        face = model.encode(cut_crop(to_tensor(layout.original), layout.regions[index]))
-        return flip_signs(model, face, cells, key, settings.steps, progress), b""
-    surroundings = layout.surroundings[index : index + 1]
-    noise = public_noise([header.nonce], tuple(surroundings.shape[1:]))
-    background = background_on(model.device, surroundings, noise, cells)
-    face = layout.latents[index : index + 1]
-    latent, moments = encrypt_noise(
-        model, face, background, key, settings.steps, settings.iterations, progress, channelwise=not settings.decoy
-    )
-    return latent, write_coarse_moments(moments[0]) if settings.decoy else write_moments(moments)
 
 
 def _soft_cover(base: Picture, cover: Picture, claim: Claim) -> Picture:

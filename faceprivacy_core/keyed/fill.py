@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ..pixels import to_tensor
+from ..types import Picture
+from .regions import Claim, claimed_pixels
+
+
+def remove_faces(pixels: Picture, claims: Sequence[Claim]) -> Tensor:
+    """Fill every claim of a picture (H, W, 3) from its surroundings, (1, 3, H, W) in [0, 1]."""
+    hidden = claimed_pixels(claims, *pixels.shape[:2]).astype(np.float32)
+    return fill_from_surroundings(to_tensor(pixels), torch.from_numpy(hidden)[None, None])
 
 
 def fill_from_surroundings(picture: Tensor, hidden: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import FormatError, InputError
 from .derivation import NONCE_BYTES, PUBLIC_KEY_BYTES, KdfParameters, hex_to_bytes
+from .mode_names import RecoveryMode
 
 VERSION = 3
 """Written. Still read: version 1, which had no signer, and version 2, whose faces are not bound to transparency."""
@@ -30,15 +31,6 @@ _MOST_OBJECTS, _MOST_LISTS = 3, 1
 """In a header: itself, cells and kdf; the map. Building hundreds of thousands of others takes seconds."""
 _MAX_DIGITS = 12
 """Longest whole number read. No field needs more, and turning a million digits into a number takes minutes."""
-
-
-class RecoveryMode(str, Enum):
-    """How the original comes back."""
-
-    EXACT = "exact"
-    LATENT = "latent"
-    IMAGE = "image"
-    SIGNFLIP = "signflip"
 
 
 class Cover(str, Enum):
@@ -116,7 +108,7 @@ class FaceHeader:
         for name in ("model", "condition"):
             value = getattr(self, name)
             _check(type(value) is str and _MODEL_ID.fullmatch(value) is not None, name, "32 hexadecimal digits or ''")
-        _check(not self.decoy or self.mode in (RecoveryMode.IMAGE, RecoveryMode.SIGNFLIP), "decoy", "mode image or signflip")
+        _check(not self.decoy or self.mode.in_noise, "decoy", "mode image or signflip")
         needs_signer = self.version > 1 and not self.decoy
         is_signer = type(self.signer) is bytes and len(self.signer) == (PUBLIC_KEY_BYTES if needs_signer else 0)
         _check(is_signer, "signer", f"{PUBLIC_KEY_BYTES} bytes, or none in version 1 and with a decoy")

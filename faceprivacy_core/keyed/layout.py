@@ -13,9 +13,12 @@ from ..errors import InputError
 from ..images import cut, place_crop, share_mask
 from ..pixels import to_tensor
 from ..types import Face, FaceCrops, Faces
-from .decrypt import remove_faces
-from .header import RecoveryMode
+from .derivation import FaceKey
+from .fill import remove_faces
+from .header import FaceHeader
 from .models import KeyedModel
+from .modes import MODES
+from .modes.mode import NewFace
 from .picture import KeyedPicture, Picture, region_of
 from .regions import DEFAULT_CELL, Claim, Region, choose_cells, claim_pixels, claimed_pixels, cut_crop
 
@@ -44,6 +47,15 @@ class Layout:
     filled: Tensor | None
     surroundings: Tensor | None
     latents: Tensor | None
+
+    def face(self, index: int, header: FaceHeader, key: FaceKey) -> NewFace:
+        """Return one of the new faces for its mode."""
+        surroundings, latent = (
+            None if latents is None else latents[index : index + 1] for latents in (self.surroundings, self.latents)
+        )
+        return NewFace(
+            header, key, self.original, self.regions[index], self.claims[index], self.filled, surroundings, latent
+        )  # fmt: skip
 
 
 def lay_out(picture: KeyedPicture, faces: Faces, mask: Tensor, model: KeyedModel | None, crop_size: int) -> Layout:
@@ -99,11 +111,11 @@ def _check_disturbance(picture: KeyedPicture, earlier: Sequence[Region], claims:
     height, width = picture.pixels.shape[:2]
     new = claimed_pixels(claims, height, width)
     for header, region in zip(picture.headers, earlier, strict=True):
-        if header.mode is not RecoveryMode.IMAGE:
+        if not MODES[header.mode].needs_surroundings:
             continue
         (crop,) = claim_pixels([replace(region, cells=np.ones_like(region.cells))], height, width)
         if bool((new[crop.rows, crop.columns] & crop.owned).any()):
             raise InputError(
-                "Expected faces apart from each other, got one beside a face in mode image, whose recovery needs its "
-                "surroundings unchanged. Encrypt both in one node, or use mode latent."
+                f"Expected faces apart from each other, got one beside a face in mode {header.mode.value}, whose recovery "
+                "needs its surroundings unchanged. Encrypt both in one node, or use mode latent."
             )

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from ..errors import NumericalError
 from ..metrics.fidelity import compute_psnr
 from .decrypt import decrypt_faces
-from .header import RecoveryMode
 from .keys import PrivacyKey
 from .layout import Layout
+from .mode_names import RecoveryMode
 from .models import KeyedModel
+from .modes import MODES
 from .picture import KeyedPicture, Picture
 from .regions import claimed_pixels, lay_crop, paste
-
-LATENT_TOLERANCE_DB = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def check_recovery(
             payload_bytes=len(getattr(face, "payload", b"")),
             cover_psnr=_psnr(layout.original, done.pixels, owned),
             recovered_psnr=None if recovered is None else _psnr(layout.original, recovered, owned),
-            bound_psnr=None if face.header.mode is RecoveryMode.EXACT else _bound(layout, index, model, owned),
+            bound_psnr=_bound(layout, index, model, owned) if MODES[face.header.mode].needs_model else None,
         )
         _refuse_loss(report)
         reports.append(report)
@@ -91,13 +90,8 @@ def _bound(layout: Layout, index: int, model: KeyedModel | None, owned: NDArray[
 
 
 def _refuse_loss(report: FaceReport) -> None:
-    got = report.recovered_psnr
-    if got is None or report.mode is RecoveryMode.SIGNFLIP:  # the paper's rule promises nothing
-        return
-    needed = float("inf") if report.mode is RecoveryMode.EXACT else report.cover_psnr
-    if report.mode is RecoveryMode.LATENT and report.bound_psnr is not None:
-        needed = report.bound_psnr - LATENT_TOLERANCE_DB
-    if got < needed:
+    got, needed = report.recovered_psnr, MODES[report.mode].promise(report.cover_psnr, report.bound_psnr)
+    if got is not None and got < needed:
         raise NumericalError(
             f"Expected face {report.number} to come back with at least {needed:.1f} dB, got {got:.1f} dB. Nothing was "
             "written. Use more steps and iterations, or mode latent or exact."

@@ -123,7 +123,7 @@ def test_only_the_key_opens_and_nothing_else_changes(model: Checkpoint):
 def test_only_the_key_opens_what_lies_in_the_noise(
     family: str, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ):  # fmt: skip
-    monkeypatch.setattr("faceprivacy_core.keyed.decrypt.REFINEMENTS", 3)
+    monkeypatch.setattr("faceprivacy_core.keyed.modes.image.REFINEMENTS", 3)
     check_mode(load_checkpoint(checkpoints[family], resolution=SIDE), RecoveryMode.IMAGE)
 
 
