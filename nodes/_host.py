@@ -10,14 +10,12 @@ from typing import Any
 import comfy.latent_formats
 import comfy.model_management
 import comfy.model_patcher
-import comfy.model_sampling
 import comfy.sd
 import comfy.utils
 import folder_paths
 import torch
 from torch import Tensor, nn
 
-from ..faceprivacy_core.diffusion.schedules import NoiseSchedule
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
 from ..faceprivacy_core.model_folders import FOLDER_NAME as MODELS_FOLDER
 from ..faceprivacy_core.model_folders import model_folders
@@ -73,26 +71,6 @@ class HostProgress:
     def __call__(self, step: int, total: int, preview: Tensor | None = None) -> None:
         check_interrupted()
         self.bar.update_absolute(step, total)
-
-
-def noise_schedule(model: comfy.model_patcher.ModelPatcher) -> NoiseSchedule:
-    """Return the noise levels of a host model.
-
-    Raises:
-        UnsupportedModelError: The model is not an eps- or v-prediction image diffusion
-            model with latents of two dimensions (SD1.x, SD2.x, SDXL, the built-in face model).
-    """
-    sampling = model.get_model_object("model_sampling")
-    latent_format = model.get_model_object("latent_format")
-    predicts = isinstance(sampling, comfy.model_sampling.EPS | comfy.model_sampling.V_PREDICTION)
-    discrete = isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete)
-    if not (predicts and discrete) or latent_format.latent_dimensions != 2:
-        name = type(model.model).__name__
-        raise UnsupportedModelError(
-            "Expected a MODEL that predicts noise or v on a discrete schedule (SD1.x, SD2.x, SDXL or the built-in face "
-            f"model), got {name} with {type(sampling).__mro__[1].__name__} sampling. Connect a model of those families."
-        )
-    return NoiseSchedule(sampling.sigmas.detach().double().cpu())
 
 
 class ExactVae:

@@ -17,7 +17,7 @@ from ..faceprivacy_core.builtin.autoencoder import FaceAutoencoder
 from ..faceprivacy_core.embeddings.inversion import ModelIdentity
 from ..faceprivacy_core.errors import UnsupportedModelError
 from ..faceprivacy_core.fingerprints import fingerprint, named_weights
-from . import _host
+from ._host_levels import levels_of
 
 UNET = "diffusion_model."
 HARMLESS_PATCHES = {"model_sampling", "latent_format", "manual_cast_dtype"}
@@ -43,7 +43,7 @@ def model_identity(
         UnsupportedModelError: Another kind of model, or one with patches of unknown content.
     """
     network, latent_format = vae.first_stage_model, model.get_model_object("latent_format")
-    levels = _host.noise_schedule(model).sigmas
+    levels = levels_of(model).schedule.sigmas
     unet = ""
     if not unrepeatable_parts(model):
         plain = plain_builtin_tensors(model, network)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..faceprivacy_core.adversarial.levels import Levels
 from ..faceprivacy_core.adversarial.unconditional import EmptyCondition
 from ..faceprivacy_core.cloak import CloakResult, CloakSettings
-from . import _host
+from ._host_levels import levels_of
 from .schedule import TRAIN_STEPS, percent_range
 
 
@@ -31,7 +31,7 @@ def to_conditioning(
         return positive
     levels = result.levels
     declared = torch.tensor([levels[k - settings.shift] for k in range(1, len(levels) + 1)], dtype=torch.float64)
-    timesteps = _host.noise_schedule(model).timestep(declared).tolist()
+    timesteps = levels_of(model).schedule.timestep(declared).tolist()
     return finishing_conditioning(result.conditions.tokens.cpu(), positive[0][1].get("pooled_output"), timesteps)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import comfy.model_management
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ..faceprivacy_core.diffusion.model import Condition
 from ..faceprivacy_core.protocols import Denoiser
-from . import _host
+from ._host_levels import levels_of
 
 Result = TypeVar("Result")
 ALONG = "faceprivacy_along"
@@ -44,6 +45,24 @@ def ordinary_patcher(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_p
     return copied
 
 
+def keep_inputs(norms: Iterable[torch.nn.Module]) -> None:
+    """Give norms of a copied network a copy each of what they get: the host adds in place to what autograd has yet to read."""
+    for norm in norms:
+        norm.register_forward_pre_hook(lambda _module, inputs: (inputs[0].clone(), *inputs[1:]))
+
+
+@contextlib.contextmanager
+def in_training() -> Iterator[None]:
+    """Let the host compute with operations that have a gradient; those of Flux are fused otherwise and have none."""
+    management = comfy.model_management
+    before = getattr(management, "in_training", False)
+    management.in_training = True
+    try:
+        yield
+    finally:
+        management.in_training = before
+
+
 class GradientModel:
     """The core's `Denoiser` on a copy of a MODEL, by the host's own sampling path.
 
@@ -55,8 +74,10 @@ class GradientModel:
     """
 
     def __init__(self, model: comfy.model_patcher.ModelPatcher, along: Sequence[comfy.model_patcher.ModelPatcher] = ()) -> None:
-        self._patcher = ordinary_patcher(model)
+        self._levels, self._patcher = levels_of(model), ordinary_patcher(model)
         self._patcher.set_additional_models(ALONG, list(along))
+        if self._levels.is_flow:
+            keep_inputs(module for module in self.network.modules() if isinstance(module, torch.nn.LayerNorm))
 
     @property
     def network(self) -> torch.nn.Module:
@@ -78,10 +99,8 @@ class GradientModel:
             template = guider.conds["positive"][0]
 
             def denoise(x: Tensor, sigma: Tensor | float, cond: Condition) -> Tensor:
-                _host.check_interrupted()
                 guider.conds["positive"] = [self._prepared(template, cond, x)]
-                levels = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(x.shape[0])
-                return model_k(x, levels, **extra_args)
+                return self._levels.denoise(model_k, x, sigma, extra_args)
 
             results.append(job(denoise, x.device))
             return x
@@ -91,10 +110,11 @@ class GradientModel:
         # Rising levels, as in an inversion: guidance on the MODEL must not be learned around, and refuses them.
         sampling = self._patcher.get_model_object("model_sampling")
         levels = torch.stack([sampling.sigma_min, sampling.sigma_max]).float().cpu()
-        comfy.sample.sample_custom(
-            self._patcher, nothing, 1.0, comfy.samplers.KSAMPLER(sampler_function), levels, entry, entry, nothing,
-            disable_pbar=True,
-        )  # fmt: skip
+        with in_training():
+            comfy.sample.sample_custom(
+                self._patcher, nothing, 1.0, comfy.samplers.KSAMPLER(sampler_function), levels, entry, entry, nothing,
+                disable_pbar=True,
+            )  # fmt: skip
         return results[0]
 
     def _prepared(self, template: dict[str, Any], cond: Condition, x: Tensor) -> dict[str, Any]:

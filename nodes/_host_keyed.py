@@ -31,6 +31,7 @@ from ._host_fingerprints import (
     vae_fingerprint,
     vae_tensors,
 )
+from ._host_levels import levels_of
 
 
 @contextlib.contextmanager
@@ -52,7 +53,7 @@ class HostKeyedModel:
     """The core's `keyed.models.KeyedModel` on objects of the host.
 
     Args:
-        model: Predicts noise or v; SD1.x, SD2.x, SDXL or the built-in face model.
+        model: SD1.x, SD2.x, SDXL, SD3, Flux or the built-in face model.
         vae: Its VAE.
         positive: Condition of every step; None where no face is drawn.
         crop_size: Side of the face crops, pixels.
@@ -74,7 +75,7 @@ class HostKeyedModel:
     ) -> None:
         self.crop_size = crop_size
         self.device = model.load_device
-        self._schedule = _host.noise_schedule(model)
+        self._levels = levels_of(model)
         if vae.downscale_ratio not in CELL_SIDES:
             raise UnsupportedModelError(
                 f"Expected a VAE that makes pictures 16 or 8 times smaller, got one with {vae.downscale_ratio}. "
@@ -110,14 +111,12 @@ class HostKeyedModel:
     def run(self, job: Job, latents: Tensor, steps: int) -> Tensor:
         """Run a job as a sampler of the host, so that patches, hooks and memory management apply."""
         positive = self._condition()
-        sigmas = ddim_sigmas(self._schedule, steps).float()
+        sigmas = ddim_sigmas(self._levels.schedule, steps).float()
         results: list[Tensor] = []
 
         def sampler_function(model_k, x, _sigmas, extra_args, callback, disable):  # noqa: ANN001, ANN202 (host's signature)
             def denoise(x: Tensor, sigma: Tensor | float, _cond: object) -> Tensor:
-                _host.check_interrupted()
-                levels = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(x.shape[0])
-                return model_k(x, levels, **extra_args)
+                return self._levels.denoise(model_k, x, sigma, extra_args)
 
             results.append(job(denoise, sigmas).float().cpu())
             return x
@@ -126,8 +125,8 @@ class HostKeyedModel:
         with exact_computation():
             with torch.inference_mode():
                 comfy.sample.sample_custom(
-                    self._model, nothing, 1.0, comfy.samplers.KSAMPLER(sampler_function), sigmas, positive, positive,
-                    nothing, disable_pbar=True,
+                    self._model, nothing, 1.0, comfy.samplers.KSAMPLER(sampler_function), self._levels.of_host(sigmas),
+                    positive, positive, nothing, disable_pbar=True,
                 )  # fmt: skip
             # Taken from inside the sampler, in the model's space; the copy is an ordinary tensor.
             return results[0].clone()
@@ -155,7 +154,7 @@ class HostKeyedModel:
         plain = plain_builtin_tensors(self._model, self._vae.network)
         if plain is not None:
             return fingerprint([*vae_tensors(self._vae.network), *plain])
-        return fingerprint(hashed_tensors(self._model, self._schedule.sigmas, self._vae_fingerprint))
+        return fingerprint(hashed_tensors(self._model, self._levels.schedule.sigmas, self._vae_fingerprint))
 
     def _condition(self) -> list[Any]:
         if not self._positive:

@@ -26,6 +26,7 @@ from ..faceprivacy_core.protocols import Denoiser
 from ..faceprivacy_core.rng import face_seed
 from . import _host
 from ._host_gradients import GradientModel
+from ._host_levels import levels_of
 from ._host_tokens import TokenSpace
 
 PREVIEW_PX = 512
@@ -118,7 +119,7 @@ def learn_in_host(
         The best tokens by encoder, on the CPU.
     """
     micro_batch = max(1, min(len(latents) * NUM_STAGES, MICRO_BATCH_PIXELS // latents[0].numel()))
-    schedule = _host.noise_schedule(model)
+    schedule = levels_of(model).schedule
 
     def job(denoiser: Denoiser, device: torch.device) -> LearningState:
         task = Task(

@@ -22,6 +22,7 @@ from ..faceprivacy_core.errors import InputError, UnsupportedModelError
 from ..faceprivacy_core.protocols import Denoiser
 from . import _host
 from ._host_gradients import GradientModel
+from ._host_levels import levels_of
 from ._host_tokens import TokenSpace, UnetTokens
 
 
@@ -30,7 +31,7 @@ class HostModel:
     """The core's `diffusion.model.LatentModel` on objects of the host; of use inside `with_model` alone.
 
     Attributes:
-        name, family, resolution, channels, device, schedule, empty: See `LatentModel`.
+        name, family, resolution, channels, device, schedule, empty, capabilities: See `LatentModel`.
         denoise: Of the running sampler.
         vae: Its VAE.
         low_memory: Compute the VAE's blocks again for the gradient.
@@ -50,8 +51,8 @@ class HostModel:
     low_memory: bool
     record: Callable[[], AbstractContextManager[Recording]]
     space: TokenSpace
+    capabilities: frozenset[Capability]
     at_once = 8
-    capabilities = frozenset({Capability.ATTENTION, Capability.GRADIENT, Capability.EXACT})
 
     @property
     def factor(self) -> int:
@@ -118,7 +119,7 @@ def with_model(
         UnsupportedModelError: The model is of another kind, gives no gradient, or the VAE is another's.
         InputError: Size or condition do not fit.
     """
-    schedule = _host.noise_schedule(model)
+    schedule = levels_of(model).schedule
     if size < 64 or size % 8:
         raise InputError(f"Expected a crop size of at least 64 that is a multiple of 8, got {size}. Use 512 for SD1.5.")
     with torch.inference_mode(False):
@@ -132,11 +133,13 @@ def with_model(
             told = Condition(empty.tokens.to(device, torch.float32), None if empty.pooled is None else empty.pooled.to(device))
             _check_gradient(denoiser, torch.zeros(1, *shape, device=device), float(schedule.sigmas[0]), told)
             family = type(model.model).__name__
-            record = partial(record_attention, frozen.network)
+            record, can = partial(record_attention, frozen.network), {Capability.GRADIENT, Capability.EXACT}
+            if attention_layers(frozen.network):
+                can.add(Capability.ATTENTION)
             return job(
                 HostModel(
                     "MODEL", family, size, shape[0], device, schedule, told, denoiser, network, low_memory, record,
-                    UnetTokens(told.tokens),
+                    UnetTokens(told.tokens), frozenset(can),
                 )
             )  # fmt: skip
 
@@ -168,12 +171,8 @@ def record_attention(network: nn.Module) -> Iterator[Recording]:
 
     The layers compute their output as before; the maps are computed beside it.
 
-    Raises:
-        UnsupportedModelError: The model has no such layer.
-
     Laws: test_the_recorder_sees_every_map_and_restores.
     """
-    layers = attention_layers(network)
     maps = Maps()
 
     def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -183,29 +182,19 @@ def record_attention(network: nn.Module) -> Iterator[Recording]:
         maps.add(*(_split_heads(part, layer.heads) for part in (layer.to_q(tokens), keys)), layer.dim_head**-0.5)
 
     with ExitStack() as restore:
-        for layer in layers:
+        for layer in attention_layers(network):
             restore.callback(layer.register_forward_pre_hook(note, with_kwargs=True).remove)
         yield maps
 
 
 def attention_layers(network: nn.Module) -> list[nn.Module]:
-    """Return the self-attention layers of a UNet of the host, in the order of its modules.
-
-    Raises:
-        UnsupportedModelError: There is none.
-    """
+    """Return the self-attention layers of a UNet of the host, in the order of its modules; none of another network."""
     parts = ("to_q", "to_k", "heads", "dim_head")
-    found = [
+    return [
         module
         for name, module in network.named_modules()
         if name.rpartition(".")[2] == "attn1" and all(hasattr(module, part) for part in parts)
     ]
-    if not found:
-        raise UnsupportedModelError(
-            f"Expected a UNet with self-attention layers named attn1, found none in {type(network).__name__}. "
-            "Use SD1.x, SD2.x, SDXL or the built-in face model, or set the structure weight to 0."
-        )
-    return found
 
 
 def _split_heads(values: Tensor, heads: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..faceprivacy_core.diffusion.model import Condition
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
-from ._host_gradients import ordinary_patcher
+from ._host_gradients import keep_inputs, ordinary_patcher
 
 FAMILIES = ({"l"}, {"h"}, {"l", "g"})
 """Text encoders of SD1.x, SD2.x and SDXL, by the host's names."""
@@ -55,7 +55,9 @@ class TextTokens:
             )
         self._patcher = ordinary_patcher(clip.patcher) if trainable else clip.patcher
         if trainable:
-            self._keep_inputs()
+            for name in self._prompt:
+                layers = getattr(self._patcher.model, f"clip_{name}").transformer.text_model.encoder.layers
+                keep_inputs(norm for layer in layers for norm in (layer.layer_norm1, layer.layer_norm2))
         self.empty = self._empty()
 
     @property
@@ -102,13 +104,6 @@ class TextTokens:
         with torch.inference_mode(False):
             cross, pooled = cross.detach().clone(), None if pooled is None else pooled.detach().clone()
         return Condition(cross, pooled if "g" in self._prompt else None)
-
-    def _keep_inputs(self) -> None:
-        """Give the layers' norms a copy each: the host adds in place to what autograd has yet to read."""
-        for name in self._prompt:
-            for layer in getattr(self._patcher.model, f"clip_{name}").transformer.text_model.encoder.layers:
-                for norm in (layer.layer_norm1, layer.layer_norm2):
-                    norm.register_forward_pre_hook(lambda _module, inputs: (inputs[0].clone(), *inputs[1:]))
 
     @staticmethod
     def _embedding(network: nn.Module, name: str) -> Tensor:

@@ -28,6 +28,7 @@ from ..faceprivacy_core.types import Faces
 from . import _convert, _host
 from ._host_attack_view import CANCEL, AttackView, plot, report_text
 from ._host_finishing import finishing_sigmas, to_conditioning, to_latent
+from ._host_levels import levels_of
 from ._host_memory import MEMORY, chosen_memory
 from ._host_model import HostModel, with_model
 from ._types import CropsType, FacesType, RecognizersType
@@ -53,7 +54,9 @@ class AdversarialLatent(io.ComfyNode):
             "with held-out recognisers, and look at the picture.",
             search_aliases=["cloak", "adversarial", "dodge face recognition", "fawkes", "protect face"],
             inputs=[
-                io.Model.Input("model", tooltip="SD1.x, SD2.x, SDXL or the built-in face model, without Energy Guidance."),
+                io.Model.Input(
+                    "model", tooltip="SD1.x, SD2.x, SDXL, SD3, Flux or the built-in face model, without Energy Guidance."
+                ),
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
                 io.Image.Input("image", tooltip="The whole pictures that went into Face Mask."),
                 FacesType.Input("faces", tooltip="The faces to cloak, from Face Mask."),
@@ -250,7 +253,7 @@ class AdversarialLatent(io.ComfyNode):
             _convert.core_to_image(result.images),
             to_latent(model, result, settings.shift),
             to_conditioning(model, result, positive, settings),
-            finishing_sigmas(result.levels, settings.shift),
+            levels_of(model).of_host(finishing_sigmas(result.levels, settings.shift)),
             result.crops,
             plot(result),
             report_text(result, names, faces, aim),

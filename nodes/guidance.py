@@ -18,6 +18,7 @@ from ..faceprivacy_core.metrics.perceptual import load_perceptual
 from ..faceprivacy_core.protocols import FaceRecognizer
 from ..faceprivacy_core.types import FaceCrops
 from . import _convert, _host
+from ._host_levels import HostLevels, levels_of
 from ._host_memory import MEMORY, chosen_memory
 from ._types import CropsType, RecognizersType
 
@@ -40,7 +41,7 @@ class EnergyGuidance(io.ComfyNode):
             "percents that meet to guide differently early and late.",
             search_aliases=["identity guidance", "anonymise", "anonymize", "face recogniser", "keep identity"],
             inputs=[
-                io.Model.Input("model", tooltip="Model to steer: SD1.x, SD2.x, SDXL or the built-in face model."),
+                io.Model.Input("model", tooltip="Model to steer: SD1.x, SD2.x, SDXL, SD3, Flux or the built-in face model."),
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
                 io.Image.Input("image", tooltip="The original aligned crops from Face Crop."),
                 CropsType.Input("crops", tooltip="Placement of the crops, from Face Crop."),
@@ -118,12 +119,13 @@ class EnergyGuidance(io.ComfyNode):
         bounds = {"floor": floor, "ceiling": ceiling, "look_target": look_target}
         energy = crop_energy(image, crops, recognizers, weights, bounds, mask)
         memory = chosen_memory(memory, vae, image.shape[1], len(image))
+        decode, levels = decoder(model, vae, memory), levels_of(model)
         guidance = guided.EnergyGuidance(
-            energy, decoder(model, vae, memory), _host.noise_schedule(model), strength, normalize,
+            energy, decode, levels.schedule, strength, normalize,
             guided.GuidanceRange(1.0 - start_percent, 1.0 - end_percent), 1 if memory == "low" else None,
         )  # fmt: skip
         patched = model.clone()
-        patched.set_model_sampler_post_cfg_function(post_cfg_function(guidance))
+        patched.set_model_sampler_post_cfg_function(post_cfg_function(guidance, levels))
         return io.NodeOutput(patched)
 
 
@@ -154,12 +156,13 @@ def decoder(model: io.Model.Type, vae: io.Vae.Type, memory: str) -> Decode:
     return checkpointed_decode(exact.decode, exact.network) if memory == "low" else exact.decode
 
 
-def post_cfg_function(guidance: guided.EnergyGuidance) -> Callable[[dict[str, Any]], Tensor]:
+def post_cfg_function(guidance: guided.EnergyGuidance, levels: HostLevels) -> Callable[[dict[str, Any]], Tensor]:
     """Wrap guidance as the host's post-cfg hook."""
 
     def edit(args: dict[str, Any]) -> Tensor:
         _host.check_interrupted()
-        sigma = float(args["sigma"].flatten()[0])
-        return guidance(args["denoised"], sigma, _host.next_sigma(args["model_options"], sigma))
+        level = float(args["sigma"].flatten()[0])
+        lower = _host.next_sigma(args["model_options"], level)
+        return guidance(args["denoised"], levels.of_core(level), levels.of_core(lower))
 
     return edit

@@ -18,6 +18,7 @@ from ..faceprivacy_core.embeddings.schedule import recover_schedule
 from ..faceprivacy_core.types import FaceCrops
 from . import _host, _inversion_inputs
 from ._host_learning import LearningRequest, Strategy
+from ._host_levels import levels_of
 from ._types import CropsType, EncoderType, InversionType
 from .schedule import to_conditioning
 
@@ -129,23 +130,22 @@ def invert_in_host(
     Returns:
         The core's result, the noise map as a host latent (N, C, h, w), and as it is kept.
     """
-    schedule = _host.noise_schedule(model)
-    sigmas = ddim_sigmas(schedule, steps)
+    levels = levels_of(model)
+    sigmas = ddim_sigmas(levels.schedule, steps)
     conditioning = to_conditioning(inversion, recover_schedule())
     results = []
 
     def sampler_function(model_k, x, _sigmas, extra_args, callback, disable):  # noqa: ANN001, ANN202 (host's signature)
         def denoise(x: torch.Tensor, sigma: float, _cond: object) -> torch.Tensor:
-            _host.check_interrupted()
-            return model_k(x, torch.full((x.shape[0],), sigma, device=x.device), **extra_args)
+            return levels.denoise(model_k, x, sigma, extra_args)
 
         progress = _host.HostProgress(len(sigmas) - 1)
         results.append(invert_euler(denoise, x, sigmas, None, iterations=iterations, progress=progress))
-        return results[0].noise
+        return levels.latent_of_host(results[0].noise, float(sigmas[0]))  # the host takes a flow's scale off again
 
     sampler = comfy.samplers.KSAMPLER(sampler_function)
     samples = comfy.sample.sample_custom(
-        model, torch.zeros_like(latent), 1.0, sampler, sigmas.flip(0).float(), conditioning, conditioning, latent
+        model, torch.zeros_like(latent), 1.0, sampler, levels.of_host(sigmas.flip(0)), conditioning, conditioning, latent
     )
     with torch.inference_mode(False):
         latent = results[0].noise.float().cpu().clone() / float(sigmas[0])

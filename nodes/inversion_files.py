@@ -21,6 +21,7 @@ from ..faceprivacy_core.keyed.keys import PrivacyKey
 from ..faceprivacy_core.masks import MaskSettings, Region, draw_masks
 from . import _convert, _host
 from ._host_fingerprints import is_builtin, model_identity
+from ._host_levels import levels_of
 from ._host_text import TextTokens
 from ._host_tokens import stage_conditions
 from ._outputs import output_place
@@ -141,12 +142,15 @@ class LoadInversion(io.ComfyNode):
         stored = read_inversion_file(_host.input_file(file), key)
         check_model(stored.model, model_identity(model, vae, clip))
         check_channels(stored.noise, model.get_model_object("latent_format").latent_channels)
-        check_levels(stored.noise, _host.noise_schedule(model))
+        levels = levels_of(model)
+        check_levels(stored.noise, levels.schedule)
         inversion = stored.with_conditions(make_conditions(stored, model, vae, clip))
-        levels = torch.tensor(stored.noise.sigmas)
-        samples = model.get_model_object("latent_format").process_out(stored.noise.latent * levels[0])
+        sigmas = torch.tensor(stored.noise.sigmas)
+        samples = model.get_model_object("latent_format").process_out(stored.noise.latent * sigmas[0])
         mask = draw_masks(stored.crops.faces, MaskSettings(Region(region), grow, feather))
-        return io.NodeOutput(inversion, {"samples": samples}, levels, stored.crops, _convert.core_to_mask(mask[:, None]))
+        return io.NodeOutput(
+            inversion, {"samples": samples}, levels.of_host(sigmas), stored.crops, _convert.core_to_mask(mask[:, None])
+        )
 
 
 def make_conditions(

@@ -144,7 +144,9 @@ class KeyedEncrypt(io.ComfyNode):
                     "verify", default=True, advanced=True,
                     tooltip="Decrypt at once, and stop if the original does not come back.",
                 ),
-                io.Model.Input("model", optional=True, tooltip="Draws the faces: the built-in model, SD1.x, SD2.x or SDXL."),
+                io.Model.Input(
+                    "model", optional=True, tooltip="Draws the faces: the built-in model, SD1.x, SD2.x, SDXL, SD3 or Flux."
+                ),
                 io.Vae.Input("vae", optional=True, tooltip="The VAE that belongs to the model."),
                 io.Conditioning.Input(
                     "positive", optional=True,

@@ -41,22 +41,26 @@ def _guide(pack_nodes: dict[str, Any], scene: Scene, **changed: Any) -> Any:
 
 
 @pytest.fixture
-def flow_model(host_nodes: ModuleType, scene: Scene) -> Any:
-    """The built-in MODEL with the sampling of a flow model, made by the host's own node."""
-    from comfy_extras.nodes_model_advanced import ModelSamplingFlux
+def edm_model(host_nodes: ModuleType, scene: Scene) -> Any:
+    """The built-in MODEL with the sampling of a model that knows no timesteps, made by the host's own node."""
+    from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
 
-    return ModelSamplingFlux().patch(scene.model, 1.15, 0.5, 1024, 1024)[0]
-
-
-def test_guidance_refuses_a_flow_model(pack_nodes: dict[str, Any], scene: Scene, errors: ModuleType, flow_model: Any) -> None:
-    with pytest.raises(errors.UnsupportedModelError, match=r"predicts noise or v.*Flux.*Connect a model"):
-        _guide(pack_nodes, scene, model=flow_model)
+    return ModelSamplingContinuousEDM().patch(scene.model, "edm", 120.0, 0.002)[0]
 
 
-def test_inversion_refuses_a_flow_model(pack_nodes: dict[str, Any], scene: Scene, errors: ModuleType, flow_model: Any) -> None:
+def test_guidance_refuses_a_model_without_a_list_of_levels(
+    pack_nodes: dict[str, Any], scene: Scene, errors: ModuleType, edm_model: Any
+) -> None:
+    with pytest.raises(errors.UnsupportedModelError, match=r"predicts noise or v.*EDM.*Connect a model"):
+        _guide(pack_nodes, scene, model=edm_model)
+
+
+def test_inversion_refuses_a_model_without_a_list_of_levels(
+    pack_nodes: dict[str, Any], scene: Scene, errors: ModuleType, edm_model: Any
+) -> None:
     inversion = pack_nodes["FacePrivacy_MsiInversion"]
     with pytest.raises(errors.UnsupportedModelError, match="predicts noise or v"):
-        inversion.execute(flow_model, scene.vae, scene.encoder, scene.image, True, 20, 5)
+        inversion.execute(edm_model, scene.vae, scene.encoder, scene.image, True, 20, 5)
 
 
 @pytest.mark.parametrize("name", ["SD3", "Flux", "HunyuanVideo"])

@@ -95,7 +95,7 @@ def test_inversion_uses_the_noise_levels_of_the_host_for_every_number_of_steps(c
     import comfy.samplers
     import torch
 
-    schedule = core("nodes._host").noise_schedule(scene.model)
+    schedule = core("nodes._host_levels").levels_of(scene.model).schedule
     ours = core("faceprivacy_core.diffusion.schedules").ddim_sigmas(schedule, steps).float()
     host = comfy.samplers.calculate_sigmas(scene.model.get_model_object("model_sampling"), "ddim_uniform", steps)
     assert ours.shape == host.shape, f"The host makes {len(host) - 1} steps of {steps}."

@@ -34,12 +34,67 @@ def tiny_sdxl() -> Any:
     return _patcher(comfy.supported_models.SDXL({**TINY_UNET, **adm}))
 
 
+FLOW_WIDTH, FLOW_POOLED = 64, 48
+
+
+def tiny_sd3() -> Any:
+    """Make a MODEL of the host's SD3 class, a flow with 16 latent channels."""
+    import comfy.supported_models
+
+    context = {"target": "torch.nn.Linear", "params": {"in_features": FLOW_WIDTH, "out_features": 128}}
+    shape = {
+        "in_channels": 16, "patch_size": 2, "depth": 2, "input_size": None, "pos_embed_scaling_factor": None,
+        "pos_embed_max_size": 64, "num_patches": 64 * 64, "adm_in_channels": FLOW_POOLED, "qk_norm": None,
+        "context_embedder_config": context,
+    }  # fmt: skip
+    return _patcher(comfy.supported_models.SD3(shape))
+
+
+def tiny_flux() -> Any:
+    """Make a MODEL of the host's Flux class, a flow with 16 latent channels, whose guidance is distilled."""
+    import comfy.supported_models
+
+    shape = {
+        "image_model": "flux", "in_channels": 16, "out_channels": 16, "vec_in_dim": FLOW_POOLED, "context_in_dim": FLOW_WIDTH,
+        "hidden_size": 32, "mlp_ratio": 2.0, "num_heads": 2, "depth": 1, "depth_single_blocks": 1, "axes_dim": [4, 6, 6],
+        "theta": 10000, "patch_size": 2, "qkv_bias": True, "guidance_embed": True, "txt_ids_dims": [],
+    }  # fmt: skip
+    return _patcher(comfy.supported_models.Flux(shape))
+
+
+FLOWS: Mapping[str, tuple[Callable[[], Any], str]] = {
+    "SD3": (tiny_sd3, "diffusion_model.final_layer.linear.weight"),
+    "Flux": (tiny_flux, "diffusion_model.final_layer.linear.weight"),
+}
+"""A MODEL of each class, and the weight that its output follows from."""
+
+
+def told_flow(strength: float = 1.0) -> list[Any]:
+    """Make a CONDITIONING for a tiny flow."""
+    import torch
+
+    generator = torch.Generator().manual_seed(2)
+    tokens, pooled = (strength * torch.randn(shape, generator=generator) for shape in ((1, 7, FLOW_WIDTH), (1, FLOW_POOLED)))
+    return [[tokens, {"pooled_output": pooled}]]
+
+
+def flow_vae(seed: int = 0) -> Any:
+    """Make a VAE of the host's TAESD class with the 16 latent channels of SD3 and Flux."""
+    import comfy.sd
+    from comfy.taesd.taesd import TAESD
+
+    network = TAESD(latent_channels=16)
+    randomise(network, seed)
+    return comfy.sd.VAE(sd=network.state_dict())
+
+
 def _patcher(config: Any) -> Any:
     import comfy.model_management
     import comfy.model_patcher
     import torch
 
-    config.unet_config.update(num_heads=4, num_head_channels=-1)
+    if "model_channels" in config.unet_config:
+        config.unet_config.update(num_heads=4, num_head_channels=-1)
     device = comfy.model_management.get_torch_device()
     config.set_inference_dtype(torch.float32, None, device=device)
     model = config.get_model({}, "", device=torch.device("cpu"))
@@ -49,11 +104,11 @@ def _patcher(config: Any) -> Any:
     )
 
 
-def randomise(module: nn.Module) -> None:
+def randomise(module: nn.Module, seed: int = 0) -> None:
     """Fill all weights; the host's layers leave them uninitialised."""
     import torch
 
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     for name, weight in module.named_parameters():
         if weight.ndim > 1:
             fan_in = weight[0].numel()
@@ -140,16 +195,17 @@ CLIP_WIDTHS: Mapping[str, int] = {"l": 32, "h": 64, "g": 48}
 
 
 def tiny_clip(family: str) -> Any:
-    """Make a CLIP of the host's own classes: "sd1", "sd2" or "sdxl", with tiny text encoders."""
+    """Make a CLIP of the host's own classes: "sd1", "sd2", "sdxl" or "sd3" (without T5), with tiny text encoders."""
     import comfy.sd
     import comfy.supported_models_base
     from comfy import sd1_clip, sdxl_clip
-    from comfy.text_encoders import sd2_clip
+    from comfy.text_encoders import sd2_clip, sd3_clip
 
     classes = {
         "sd1": (sd1_clip.SD1Tokenizer, sd1_clip.SD1ClipModel),
         "sd2": (sd2_clip.SD2Tokenizer, sd2_clip.SD2ClipModel),
         "sdxl": (sdxl_clip.SDXLTokenizer, sdxl_clip.SDXLClipModel),
+        "sd3": (sd3_clip.SD3Tokenizer, sd3_clip.sd3_clip(t5=False)),
     }
     target = comfy.supported_models_base.ClipTarget(*classes[family])
     shapes = {
@@ -178,9 +234,8 @@ def tiny_clip_vision() -> Any:
     return model
 
 
-def with_faint_output(model: Any) -> Any:
+def with_faint_output(model: Any, key: str = "diffusion_model.out.2.weight") -> Any:
     """Patch a MODEL of random weights to predict little, so that its sampling steps can be inverted."""
-    key = "diffusion_model.out.2.weight"
     patched = model.clone()
     assert list(patched.add_patches({key: ("diff", (-0.9995 * model.model.state_dict()[key],))}, 1.0)) == [key]
     return patched
