@@ -28,7 +28,9 @@ RUN_LIMIT_S = 3600.0
 RESULTS = ("FacePrivacy_SaveCleanImage", "FacePrivacy_SaveKeyedImage", "PreviewImage")
 """Nodes that show a result, the one to take first."""
 
-AFTER = {"decrypt": "encrypt", "recover": "hide_identity"}
+AFTER = {
+    "decrypt": "encrypt", "recover": "hide_identity", "decrypt_sd15": "encrypt_sd15", "recover_sd15": "hide_identity_sd15"
+}  # fmt: skip
 """Templates that open what another one wrote."""
 
 DOCUMENTS = {"before_after": ("anonymize_faces",), "cloak": ("cloak",), "keyed": ("encrypt", "decrypt")}
@@ -38,7 +40,8 @@ DOCUMENT_WIDTH = 1500
 
 NEEDS_CHECKPOINT = "_sd15"
 WITHOUT_CHECKPOINT = ("LoadImage", "FacePrivacy_FaceMask")
-"""What of a template runs without a checkpoint of the user's: finding and numbering the faces."""
+"""What of a template runs without a checkpoint of the user's: finding and numbering the faces. One that brings faces back finds
+none, and shows the photo."""
 
 NUMBERED_OUTPUT = 3
 """Output of Face Mask with the numbered faces."""
@@ -81,6 +84,8 @@ def make_thumbnails(names: list[str]) -> None:
 def _result(client: ComfyClient, name: str, object_info: Mapping[str, Any]) -> Image.Image:
     prompt = to_prompt(load_workflow(WORKFLOWS / f"{name}.json"), object_info)
     if name.endswith(NEEDS_CHECKPOINT):
+        if name in AFTER:
+            return _photo()
         prompt = _without_checkpoint(prompt)
     outputs = client.run(prompt, timeout_s=RUN_LIMIT_S).outputs
     verdicts = _verdicts(outputs)
