@@ -52,7 +52,7 @@ class TamperedError(KeyedError):
     """Picture or payload were changed after encryption."""
 
     text = (
-        "Expected the picture as it was written by Keyed Encrypt; it or its sealed payload was changed since. Use the "
+        "Expected the picture as encrypting wrote it; it or its sealed payload was changed since. Use the "
         "untouched file: no other program may have resized, recompressed or edited it."
     )
 
@@ -61,8 +61,8 @@ class FormatError(KeyedError):
     """There is no keyed payload, or it is damaged or of an unknown version."""
 
     text = (
-        "Expected a keyed payload of a version this program knows, found none or a damaged one. Use the PNG written by "
-        "Save Keyed Image, or its .fprv sidecar; most programs and web sites strip the payload from a PNG."
+        "Expected a keyed payload of a version this program knows, found none or a damaged one. Use the PNG that "
+        "encrypting wrote, or its .fprv sidecar; most programs and web sites strip the payload from a PNG."
     )
 
 
@@ -86,7 +86,7 @@ class ModelMismatchError(KeyedError):
     """The face needs another model, VAE or prompt than the connected one."""
 
     text = (
-        "Expected the same model, VAE and prompt as at encryption, got others. Connect the same checkpoint, without "
+        "Expected the same model, VAE and prompt as at encryption, got others. Use the same checkpoint, without "
         "further LoRAs or patches; `faceprivacy inspect` shows which model the face needs."
     )
 
@@ -96,7 +96,7 @@ class InversionFormatError(FormatError):
 
     text = (
         "Expected a saved inversion (.fpinv) of a version this program knows, found something else or a damaged file. Use "
-        "the file as it was written by Save Inversion or `--save-inversion`; pickles and checkpoints are never read."
+        "the file as it was saved; pickles and checkpoints are never read."
     )
 
 
@@ -124,7 +124,7 @@ class InversionModelError(ModelMismatchError):
 
     def __init__(self, part: str) -> None:
         self.text = (
-            f"Expected the {part} the inversion was made with, got another one or none. Connect the same checkpoint, without "
+            f"Expected the {part} the inversion was made with, got another one or none. Use the same checkpoint, without "
             "further LoRAs or patches."
         )
         super().__init__()

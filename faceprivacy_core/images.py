@@ -74,7 +74,7 @@ def crop_faces(images: Tensor, faces: Faces, size: int) -> tuple[Tensor, FaceCro
     """
     _check_same_pictures(images, faces)
     if not faces.items:
-        raise NoFaceError("Expected at least one face to crop, got none. Check the Face Mask settings.")
+        raise NoFaceError("Expected at least one face to crop, got none. Choose others, or accept a lower confidence.")
     crops = FaceCrops(tuple(place_crop(face, size) for face in faces.items), faces, size=size)
     return cut(images, crops), crops
 
@@ -339,7 +339,7 @@ def check_mask(images: Tensor, mask: Tensor) -> None:
     if mask.shape != (images.shape[0], 1, *images.shape[-2:]):
         raise InputError(
             f"Expected a mask for every picture, {len(images)} of {images.shape[-1]} x {images.shape[-2]} pixels, got "
-            f"{len(mask)} of {mask.shape[-1]} x {mask.shape[-2]}. Draw it on the picture, or take that of Face Mask."
+            f"{len(mask)} of {mask.shape[-1]} x {mask.shape[-2]}. Draw it on the picture, or take that of the faces."
         )
 
 
@@ -353,7 +353,7 @@ def _check_covered(total: float, missed: float, index: int) -> None:
     if missed > 0.02 * max(total, 1.0):
         raise InputError(
             f"Image {index}: {100 * missed / total:.0f} % of the mask lies outside every face crop and would stay "
-            "unprotected. Use the mask of Face Mask with the same faces, or a smaller mask."
+            "unprotected. Use the mask of the same faces, or a smaller one."
         )
 
 
@@ -370,7 +370,7 @@ def _check_same_pictures(images: Tensor, faces: Faces) -> None:
     if got != expected:
         raise InputError(
             f"Expected the pictures the faces were found in (count, height, width = {expected}), got {got}. "
-            "Connect the same image to Face Mask and to this node."
+            "Give the same pictures to both."
         )
 
 

@@ -155,7 +155,7 @@ class FaceAutoencoder(nn.Module):
         Raises:
             InputError: Not square crops of the side the model was trained on.
         """
-        self._check(images, self.config.side, "crops", "Cut them with Face Crop at the size that the model's loader gives")
+        self._check(images, self.config.side, "crops", "Cut them at the size that the model names")
         return (self.enc(images) - self._per_channel(self.latent_mean)) / self._per_channel(self.latent_std)
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -42,7 +42,9 @@ def protect_followed(
         NumericalError: There is no new face for somebody and the fallback is an error.
     """
     if any(face.track is None for face in faces.items):
-        raise InputError("Expected faces that were followed, got some without a track. Connect the faces of Face Tracks.")
+        raise InputError(
+            "Expected faces that were followed, got some without a track. Give the faces as following them gave them."
+        )
     frames: list[Tensor] = []
     masks, methods = torch.zeros_like(images[:, :1]), []
     looks: dict[int, NewLook] = {}

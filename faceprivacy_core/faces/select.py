@@ -139,8 +139,7 @@ def _reference_embeddings(
     """Embed every face of the reference pictures: one (M, D) tensor per recogniser."""
     if not references or not recognizers:
         raise InputError(
-            "Expected a reference picture and recognisers to choose faces by person. Connect both "
-            "(Load Image and Load Face Recognizers), or choose faces another way."
+            "Expected a reference picture and recognisers to choose faces by person. Give both, or choose faces another way."
         )
     rows: list[list[torch.Tensor]] = [[] for _ in recognizers]
     for number, picture in enumerate(references):

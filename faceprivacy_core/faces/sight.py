@@ -32,14 +32,14 @@ def embed_originals(recognizers: Sequence[FaceRecognizer], originals: Tensor, la
         UnsupportedModelError: A recogniser gives no gradient.
     """
     if not recognizers:
-        raise InputError("Expected at least one face recogniser, got none. Connect Load Face Recognizers.")
+        raise InputError("Expected at least one face recogniser, got none. Load one.")
     with torch.inference_mode(False), torch.enable_grad():
         found = embed_all(recognizers, originals.detach().clone().requires_grad_(True), landmarks5.clone())
     for recognizer, vectors in zip(recognizers, found, strict=True):
         if not vectors.requires_grad:
             raise UnsupportedModelError(
                 f"Expected recognisers that gradients pass through, got {recognizer.name}, which gives none. "
-                "Use the recognisers of Load Face Recognizers."
+                "Use those that this program loads."
             )
     return tuple(vectors.detach() for vectors in found)
 

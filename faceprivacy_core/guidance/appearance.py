@@ -69,7 +69,9 @@ def _check_mask(mask: Tensor, originals: Tensor) -> None:
     if tuple(mask.shape) != expected:
         raise InputError(
             f"Expected a mask of shape {expected}, one for each crop and of its size, got {tuple(mask.shape)}. "
-            "Connect the mask of Face Crop."
+            "Use the mask that was cut with the crops."
         )
     if not bool((mask.flatten(1).sum(dim=1) > 0).all()):
-        raise InputError("Expected a mask that marks part of every face, got an empty one. Connect the mask of Face Crop.")
+        raise InputError(
+            "Expected a mask that marks part of every face, got an empty one. Use the mask that was cut with the crops."
+        )

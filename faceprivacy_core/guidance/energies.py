@@ -170,7 +170,7 @@ def see_originals(
     if len(originals) != len(crops) or not recognizers:
         raise InputError(
             f"Expected {len(crops)} original crops and at least one recogniser, got {len(originals)} and {len(recognizers)}. "
-            "Connect the image of Face Crop and Load Face Recognizers."
+            "Give the crops as they were cut, and recognisers."
         )
     landmarks = original_landmarks(originals, crops)
     return landmarks, embed_originals(recognizers, originals, landmarks)
@@ -183,7 +183,7 @@ def original_landmarks(originals: Tensor, crops: FaceCrops) -> Tensor:
         InputError: There is not one crop for each placement.
     """
     if len(originals) != len(crops):
-        raise InputError(f"Expected {len(crops)} original crops, got {len(originals)}. Connect the image of Face Crop.")
+        raise InputError(f"Expected {len(crops)} original crops, got {len(originals)}. Give the crops as they were cut.")
     with torch.inference_mode(False):
         return scale_landmarks(crop_landmarks(crops), crops.size, originals.shape[-1]).to(originals.device)
 

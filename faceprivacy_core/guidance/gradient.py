@@ -66,7 +66,7 @@ def _differentiate(values: Tensor, energy: ImageEnergy) -> tuple[Tensor, Tensor]
     if not energies.requires_grad:
         raise UnsupportedModelError(
             "Expected a VAE and recognisers that gradients pass through, got an energy that does not depend on the latent. "
-            "Use the VAE of the model and the recognisers of Load Face Recognizers."
+            "Use the VAE of the model and recognisers that this program loads."
         )
     (gradient,) = torch.autograd.grad(energies.sum(), leaf)
     return gradient, energies

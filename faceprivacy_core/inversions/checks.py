@@ -11,7 +11,7 @@ from ..diffusion.schedules import NoiseSchedule
 from ..embeddings.inversion import ModelIdentity, NoiseMap
 from ..errors import InversionModelError, InversionPictureError, InversionStepsError
 
-UNET, VAE, TEXT_ENCODER = "denoiser (MODEL)", "autoencoder (VAE)", "text encoder (CLIP)"
+UNET, VAE, TEXT_ENCODER = "denoiser", "autoencoder (VAE)", "text encoder"
 LEVEL_TOLERANCE = 1e-4
 """Relative; hosts keep their levels in float32."""
 

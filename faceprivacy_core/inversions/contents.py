@@ -90,7 +90,7 @@ def to_bytes(stored: StoredInversion, protection: str) -> bytes:
         from_bytes(data, protection)
     except InversionFormatError:
         raise InputError(
-            "Expected an inversion as MSI Inversion gives it (finite values, falling noise levels that end in 0, at most "
+            "Expected an inversion as inverting gives it (finite values, falling noise levels that end in 0, at most "
             f"{MAX_FACES} faces and {MAX_BYTES >> 20} MiB), got another. Make it again."
         ) from None
     return data

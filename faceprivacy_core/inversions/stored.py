@@ -53,11 +53,11 @@ class StoredInversion:
         if not self.tokens or not set(self.tokens) <= set(ENCODERS) or len(counts) != 1:
             raise InputError(
                 f"Expected tokens for some of {', '.join(ENCODERS)}, noise and placement of equally many faces, got tokens for "
-                f"{', '.join(self.tokens) or 'none'} and counts {sorted(counts)}. Save the inversion as MSI Inversion gave it."
+                f"{', '.join(self.tokens) or 'none'} and counts {sorted(counts)}. Save the inversion as inverting gave it."
             )
         if set(self.tokens) != {"unet"} and not self.model.text_encoder:
             raise InputError(
-                "Expected the fingerprint of the text encoder with tokens for it, got none. Connect the CLIP to MSI Inversion."
+                "Expected the fingerprint of the text encoder with tokens for it, got none. Give it when inverting."
             )
 
     def with_conditions(self, make: MakeConditions) -> FaceInversion:
@@ -91,8 +91,8 @@ def stored_part(inversion: FaceInversion, *, picture_digest: str = "") -> Stored
     ]
     if missing or inversion.noise is None or inversion.crops is None:
         raise InputError(
-            f"Expected an inversion from which the faces can come back, got one without {' and without '.join(missing)}. In "
-            "MSI Inversion switch 'noise_map' on and connect 'crops'."
+            f"Expected an inversion from which the faces can come back, got one without {' and without '.join(missing)}. "
+            "Invert again with 'noise_map' and 'crops'."
         )
     return StoredInversion(inversion.model, inversion.tokens, inversion.noise, inversion.crops, picture_digest)
 
@@ -117,7 +117,7 @@ def conditions_of_tokens(empty: Tensor) -> MakeConditions:
         if set(tokens) != {"unet"}:
             raise InputError(
                 f"Expected tokens for cross-attention, got tokens for {', '.join(tokens)}. This inversion needs the text "
-                "encoder (CLIP) of its model."
+                "encoder of its model."
             )
         stages = tokens["unet"].stacked()
         if stages.shape[-1] != empty.shape[-1]:

@@ -115,7 +115,9 @@ def check_model(header: FaceHeader, model: KeyedModel | None) -> None:
     if not mode.needs_model:
         return
     if model is None:
-        raise InputError(f"Expected a MODEL and VAE for a face in mode {header.mode.value}, got none. Connect them.")
+        raise InputError(
+            f"Expected a model with its VAE for a face in mode {header.mode.value}, got none. Use those of the encryption."
+        )
     if not mode.fits(header, model):
         raise ModelMismatchError
 

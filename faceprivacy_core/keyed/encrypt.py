@@ -151,15 +151,15 @@ def _check_inputs(
     cover: Picture | None,
 ) -> None:
     if not faces.items:
-        raise NoFaceError("Expected at least one face to encrypt, got none. Check the Face Mask settings.")
+        raise NoFaceError("Expected at least one face to encrypt, got none. Choose others, or accept a lower confidence.")
     if (faces.num_images, faces.height, faces.width) != (1, *picture.pixels.shape[:2]):
         raise InputError(
             f"Expected faces of this one picture of {picture.pixels.shape[1]} x {picture.pixels.shape[0]} pixels, got "
-            f"{faces.num_images} pictures of {faces.width} x {faces.height}. Connect the same image to Face Mask."
+            f"{faces.num_images} pictures of {faces.width} x {faces.height}. Give the picture that they were found in."
         )
     key.check_can_seal()
     if model is None and (cover is None or MODES[settings.mode].needs_model):
-        raise InputError(f"Expected a MODEL and VAE for mode {settings.mode.value}, got none. Connect them.")
+        raise InputError(f"Expected a model with its VAE for mode {settings.mode.value}, got none. Give both.")
     if cover is not None and settings.mode.in_noise:
         raise InputError(f"Expected no cover in mode {settings.mode.value}, which makes its own. Use mode latent or exact.")
     if cover is not None and cover.shape != picture.pixels.shape:
@@ -258,8 +258,6 @@ def _header(
 def _soft_cover(base: Picture, cover: Picture, claim: Claim) -> Picture:
     before, after = (picture[claim.rows, claim.columns][claim.owned].astype(int) for picture in (base, cover))
     if abs(before - after).mean() < MIN_COVER_DIFFERENCE:
-        raise InputError(
-            "Expected a cover that shows other faces, got one that shows the original. Connect the changed picture."
-        )
+        raise InputError("Expected a cover that shows other faces, got one that shows the original. Give the changed picture.")
     layer = to_tensor(cover)[0, :, claim.rows, claim.columns]
     return paste(base, layer, claim, soft=True)

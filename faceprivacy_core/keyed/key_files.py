@@ -28,7 +28,7 @@ def read_key_text(path: Path) -> KeyText:
         raise KeyNotFoundError(
             f"Expected a key of this name in the environment variable {VARIABLE_PREFIX}NAME (in capitals) "
             f"or in the file NAME{KEY_SUFFIX} in {path.parent}, found neither. Make one with: "
-            "faceprivacy key new NAME, or in a graph with 'create' of Privacy Key."
+            "faceprivacy key new NAME, or in a graph with 'create'."
         ) from None
     except OSError as error:
         raise KeyNotFoundError(f"Expected to read the key file {path}, got: {error.strerror}. Check who owns it.") from None

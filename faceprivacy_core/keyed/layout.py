@@ -117,5 +117,5 @@ def _check_disturbance(picture: KeyedPicture, earlier: Sequence[Region], claims:
         if bool((new[crop.rows, crop.columns] & crop.owned).any()):
             raise InputError(
                 f"Expected faces apart from each other, got one beside a face in mode {header.mode.value}, whose recovery "
-                "needs its surroundings unchanged. Encrypt both in one node, or use mode latent."
+                "needs its surroundings unchanged. Encrypt both at once, or use mode latent."
             )

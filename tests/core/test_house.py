@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -94,6 +95,42 @@ def test_a_node_converts_calls_the_core_and_converts_back(name: str):
         if isinstance(node, ast.FunctionDef) and node.name == "execute":
             length = (node.end_lineno or 0) - node.lineno + 1
             assert length <= LONGER.get(name, LONGEST_EXECUTE), f"execute of {name} has {length} lines"
+
+
+def _titles() -> list[str]:
+    """Return the titles of the nodes, without the pack's name."""
+    names = [
+        keyword.value.value
+        for name, tree in TREES.items()
+        if name.startswith("nodes")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "display_name" and isinstance(keyword.value, ast.Constant)
+    ]
+    return [name.removesuffix(" (Face Privacy)") for name in names if name.endswith(" (Face Privacy)")]
+
+
+def _said(tree: ast.Module) -> Iterator[str]:
+    """Yield every text of a module but docstrings."""
+    documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents:
+            yield node.value
+
+
+def test_the_core_speaks_no_language_of_the_host():
+    """It says what is wrong; where in a graph that is, the node knows. Only the audit reads graphs."""
+    titles = _titles()
+    assert len(titles) > 15
+    host = re.compile("|".join([r"\b(?:Connect|Disconnect|MODEL|CONDITIONING|socket|widget)\b", *map(re.escape, titles)]))
+    told = {
+        name: found
+        for name, tree in TREES.items()
+        if name.startswith("faceprivacy_core") and ".audit" not in name and ".commands" not in name
+        if (found := [text for text in _said(tree) if host.search(text)])
+    }
+    assert told == {}
 
 
 def test_every_method_takes_the_one_contract():

@@ -257,7 +257,7 @@ def test_mask_that_reaches_beyond_the_crops_is_refused(
         graphs.inputs(prompt, kind).update(mask=[everything, 0])
     message = refused(prompt, "FacePrivacy_FacePaste")
     assert "lies outside every face crop and would stay unprotected" in message
-    assert "Use the mask of Face Mask" in message
+    assert "Use the mask of the same faces" in message
 
 
 def test_mask_of_another_size_is_refused(refused: Refused, object_info: dict[str, Any], two_name: str) -> None:
@@ -265,7 +265,7 @@ def test_mask_of_another_size_is_refused(refused: Refused, object_info: dict[str
     other = graphs.add(prompt, "SolidMask", value=1.0, width=64, height=64)
     graphs.inputs(prompt, "FacePrivacy_FaceCrop").update(mask=[other, 0])
     message = refused(prompt, "FacePrivacy_FaceCrop")
-    assert "Draw it on the picture, or take that of Face Mask" in message
+    assert "Draw it on the picture, or take that of the faces" in message
 
 
 def test_cancel_in_mid_run_leaves_no_picture_and_a_usable_host(

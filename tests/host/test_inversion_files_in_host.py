@@ -114,7 +114,7 @@ def test_without_a_key_the_choice_must_be_made(
 
 def test_what_cannot_bring_a_face_back_is_not_saved(core: Core, pack_nodes: dict[str, Any], scene: Scene, key: Any) -> None:
     for part in ("noise", "crops"):
-        with pytest.raises(core("faceprivacy_core.errors").InputError, match="In MSI Inversion switch 'noise_map' on"):
+        with pytest.raises(core("faceprivacy_core.errors").InputError, match="Invert again with 'noise_map'"):
             _save(pack_nodes, scene, "inversions/part", key=key, inversion=replace(scene.inversion, **{part: None}))
 
 

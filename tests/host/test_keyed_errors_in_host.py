@@ -133,7 +133,7 @@ def test_missing_model_is_named(refused: Refused, opened: Callable[..., Prompt],
     del graphs.inputs(prompt, DECRYPT)["vae"]
     error = refused(prompt)
     assert (error.node, error.kind) == (DECRYPT, "InputError")
-    assert "Expected a MODEL and VAE for a face in mode latent" in error.message
+    assert "Expected a model with its VAE for a face in mode latent" in error.message
 
 
 def test_key_that_does_not_exist_is_named_by_its_place(refused: Refused, opened: Callable[..., Prompt], sealed: bytes) -> None:
@@ -241,7 +241,7 @@ def _set(**values: Any) -> Callable[[Prompt], None]:
 
 
 CASES = {
-    "no model": (_without("model", "vae"), "InputError", "Expected a MODEL and VAE for mode latent"),
+    "no model": (_without("model", "vae"), "InputError", "Expected a model with its VAE for mode latent"),
     "vae alone": (_without("model"), "InputError", "MODEL and VAE together"),
     "no condition": (_without("positive"), "InputError", "Connect the output 'empty'"),
     "size": (_set(size=100), "InputError", "multiple of 8"),

@@ -62,5 +62,5 @@ def test_faces_without_tracks_are_refused(pack_nodes: dict[str, Any], frames: tu
     batch, faces = frames
     node = pack_nodes[ANONYMIZE]
     given = graphs.widget_defaults(node) | {"method": "solid", "measure": False, "on_no_face": "pass"}
-    with pytest.raises(Exception, match="Connect the faces of Face Tracks"):
+    with pytest.raises(Exception, match="as following them gave them"):
         node.execute(image=batch, tracks=faces, **given)

@@ -303,7 +303,7 @@ def test_covers_that_fail_the_check_are_drawn_again():
 
 def test_faces_beside_one_in_mode_image_must_come_together():
     first = encrypt(LEFT, mode=IMAGE, verify=False).picture
-    with pytest.raises(InputError, match="Encrypt both in one node"):
+    with pytest.raises(InputError, match="Encrypt both at once"):
         encrypt(synthetic_face(95, 66, 70), onto=first)
     assert len(encrypt(RIGHT, onto=first).picture.faces) == 2
 
