@@ -29,7 +29,7 @@ from benchmarks.origin import shipped_model
 from benchmarks.pictures import GENERATED, ROOT, first_pictures
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.embeddings.curves import draw_curves
-from faceprivacy_core.embeddings.denoising import Draws, Task, draw, mean_errors, noise_errors
+from faceprivacy_core.embeddings.denoising import Draws, Lesson, draw, mean_errors, noise_errors
 from faceprivacy_core.embeddings.inversion import StageTokens
 from faceprivacy_core.embeddings.learning import LearningReport, LearningSettings, TokenLearner
 from faceprivacy_core.embeddings.msi import MsiTokens
@@ -80,7 +80,7 @@ class Bench:
             self.features = autoencoder_features(model.autoencoder, image)
         self.face, self.empty = face, model.empty_tokens()[0].detach()
         denoiser, schedule = model.denoiser, model.denoiser.schedule
-        self.task = Task(denoiser, lambda tokens: tokens["unet"], schedule, self.latent, [face], micro_batch=NUM_STAGES)
+        self.task = Lesson(denoiser, lambda tokens: tokens["unet"], schedule, self.latent, [face], micro_batch=NUM_STAGES)
         self.test = draw(self.task, [0], TEST, test_draws, even=True)
 
     def errors(self, tokens: StageTokens) -> list[float]:
@@ -127,7 +127,7 @@ class Bench:
             noise = torch.randn(self.latent.shape, generator=generator)
             sigmas = task.schedule.sigmas[timestep].float()
             draws = Draws(timestep * NUM_STAGES // 1000, torch.zeros(1, dtype=torch.long), sigmas, noise)
-            view = Task(task.model, task.condition, task.schedule, self.mirrored if flipped else self.latent, [self.face])
+            view = Lesson(task.model, task.condition, task.schedule, self.mirrored if flipped else self.latent, [self.face])
             optimizer.zero_grad()
             noise_errors(view, source(), draws).sum().backward()
             optimizer.step()

@@ -16,7 +16,7 @@ from server import PromptServer
 from torch import Tensor, nn
 
 from ..faceprivacy_core.embeddings.curves import draw_curves
-from ..faceprivacy_core.embeddings.denoising import Task
+from ..faceprivacy_core.embeddings.denoising import Lesson
 from ..faceprivacy_core.embeddings.inversion import StageTokens
 from ..faceprivacy_core.embeddings.learning import LearningReport, LearningSettings, LearningState, TokenLearner
 from ..faceprivacy_core.embeddings.msi import MsiTokens
@@ -122,7 +122,7 @@ def learn_in_host(
     schedule = levels_of(model).schedule
 
     def job(denoiser: Denoiser, device: torch.device) -> LearningState:
-        task = Task(
+        task = Lesson(
             denoiser, space.condition, schedule, latents.to(device), request.seeds(len(latents)), micro_batch=micro_batch
         )
         source = make_source(request, space, start, features, len(latents), device)

@@ -25,7 +25,7 @@ Condition = Callable[[dict[str, Tensor]], Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class Lesson:
     """Faces that are to be denoised well, and the frozen model that does it.
 
     Attributes:
@@ -86,7 +86,7 @@ class Draws:
         yield from (Draws(*piece) for piece in zip(*parts, strict=True))
 
 
-def draw(task: Task, faces: Sequence[int], number: int, per_stage: int, *, even: bool = False) -> Draws:
+def draw(task: Lesson, faces: Sequence[int], number: int, per_stage: int, *, even: bool = False) -> Draws:
     """Draw timesteps and noise: `per_stage` for each of the stages of each face.
 
     Args:
@@ -114,7 +114,7 @@ def draw(task: Task, faces: Sequence[int], number: int, per_stage: int, *, even:
     )
 
 
-def noise_errors(task: Task, tokens: Mapping[str, StageTokens], draws: Draws) -> Tensor:
+def noise_errors(task: Lesson, tokens: Mapping[str, StageTokens], draws: Draws) -> Tensor:
     """Compute the squared error of the predicted noise, mean over the latent, (B,).
 
     Notation: e = ||eps - eps_hat||^2 / (C h w); with x = z0 + sigma eps the difference is (z0 - D(x)) / sigma.
@@ -125,7 +125,7 @@ def noise_errors(task: Task, tokens: Mapping[str, StageTokens], draws: Draws) ->
     return ((z0 - denoised.float()) / sigma).square().flatten(1).mean(1)
 
 
-def mean_errors(task: Task, tokens: Mapping[str, StageTokens], draws: Draws) -> Tensor:
+def mean_errors(task: Lesson, tokens: Mapping[str, StageTokens], draws: Draws) -> Tensor:
     """Compute the mean error of every stage and face, (K, N), without gradients; 0 where nothing was drawn."""
     total = task.latents.new_zeros(task.num_stages, len(task.latents))
     count = torch.zeros_like(total)

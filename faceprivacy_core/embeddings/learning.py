@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, NumericalError
-from .denoising import HELD_OUT, Task, draw, mean_errors, noise_errors
+from .denoising import HELD_OUT, Lesson, draw, mean_errors, noise_errors
 from .inversion import StageTokens
 from .sources import TokenSource
 
@@ -119,7 +119,9 @@ class TokenLearner:
     Laws: test_learning_goes_on_as_if_it_had_not_stopped, test_a_batch_learns_what_its_faces_learn_alone.
     """
 
-    def __init__(self, task: Task, source: TokenSource, settings: LearningSettings, state: LearningState | None = None) -> None:
+    def __init__(
+        self, task: Lesson, source: TokenSource, settings: LearningSettings, state: LearningState | None = None
+    ) -> None:
         if torch.is_inference_mode_enabled():
             raise InputError("Expected gradients to be possible, got inference mode. Leave it before learning.")
         self.task, self.source, self.settings = task, source, settings

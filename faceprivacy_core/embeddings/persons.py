@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..diffusion.model import Capability, LatentModel, ModelIdentity
 from ..errors import InputError
-from .denoising import Task
+from .denoising import Lesson
 from .inversion import FaceInversion, StageTokens
 from .learning import LearningReport, LearningSettings, TokenLearner
 from .schedule import NUM_STAGES
@@ -90,7 +90,7 @@ def find_tokens(
     rate = max(RATES.get(name, TEXT_RATE) for name in start)
     with torch.inference_mode(False):
         clean = latents.detach().clone().float()
-        task = Task(model.denoise, model.condition, model.schedule, clean, seeds, micro_batch=micro_batch)
+        task = Lesson(model.denoise, model.condition, model.schedule, clean, seeds, micro_batch=micro_batch)
         learner = TokenLearner(task, FreeTokens(start), LearningSettings(updates, rate))
         return dict(learner.run(progress).best)
 

@@ -22,9 +22,9 @@ from ..errors import FormatError, InputError, TamperedError, WrongKeyError
 from .derivation import FaceKey
 
 COMMITMENT_BYTES = 32
-NONCE_BYTES = 12
+IV_BYTES = 12
 TAG_BYTES = 16
-OVERHEAD_BYTES = COMMITMENT_BYTES + NONCE_BYTES + TAG_BYTES
+OVERHEAD_BYTES = COMMITMENT_BYTES + IV_BYTES + TAG_BYTES
 MAX_BLOB_BYTES = 64 * 2**20
 
 
@@ -41,7 +41,7 @@ def seal(key: FaceKey, header: bytes, plaintext: bytes, aad: bytes) -> bytes:
         InputError: The plaintext is too long.
     """
     _check_length(len(plaintext) + OVERHEAD_BYTES)
-    nonce = secrets.token_bytes(NONCE_BYTES)
+    nonce = secrets.token_bytes(IV_BYTES)
     sealed = ChaCha20Poly1305(key.subkey("enc")).encrypt(nonce, plaintext, _associated_data(header, aad))
     return _commitment(key, header) + nonce + sealed
 
@@ -55,7 +55,7 @@ def unseal(key: FaceKey, header: bytes, blob: bytes, aad: bytes) -> bytes:
         TamperedError: Blob or associated data were changed.
     """
     check_commitment(key, header, blob)
-    nonce, sealed = blob[COMMITMENT_BYTES : COMMITMENT_BYTES + NONCE_BYTES], blob[COMMITMENT_BYTES + NONCE_BYTES :]
+    nonce, sealed = blob[COMMITMENT_BYTES : COMMITMENT_BYTES + IV_BYTES], blob[COMMITMENT_BYTES + IV_BYTES :]
     try:
         return ChaCha20Poly1305(key.subkey("enc")).decrypt(nonce, sealed, _associated_data(header, aad))
     except InvalidTag:

@@ -158,7 +158,7 @@ def test_a_face_of_too_few_pixels_is_refused_by_place():
 
 
 def test_pictures_of_another_size_are_refused():
-    with pytest.raises(InputError, match="same image"):
+    with pytest.raises(InputError, match="same pictures"):
         crop_faces(torch.rand(1, 3, 100, 100), one_face(), 64)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from faceprivacy_core.builtin.model import load_face_model
 from faceprivacy_core.embeddings.curves import draw_curves
-from faceprivacy_core.embeddings.denoising import HELD_OUT, Task, draw, mean_errors
+from faceprivacy_core.embeddings.denoising import HELD_OUT, Lesson, draw, mean_errors
 from faceprivacy_core.embeddings.inversion import StageTokens
 from faceprivacy_core.embeddings.learning import LearningReport, LearningSettings, LearningState, TokenLearner
 from faceprivacy_core.embeddings.schedule import stage_of
@@ -27,7 +27,7 @@ def _free(count: int = 1) -> FreeTokens:
     return FreeTokens({"unet": repeated_tokens(start, STAGES, count)})
 
 
-def _learn(task: Task, settings: LearningSettings = SETTINGS) -> LearningState:
+def _learn(task: Lesson, settings: LearningSettings = SETTINGS) -> LearningState:
     return TokenLearner(task, _free(len(task.latents)), settings).run()
 
 
@@ -196,7 +196,7 @@ def test_refined_tokens_of_the_builtin_model_denoise_better_than_the_empty_promp
     images = sample_crop(face_model.resolution)
     with torch.no_grad():
         latents, base = face_model.autoencoder.encode(images * 2 - 1), face_model.encode_tokens(images)
-    task = Task(face_model.denoiser, lambda t: t["unet"], face_model.denoiser.schedule, latents, [0], micro_batch=10)
+    task = Lesson(face_model.denoiser, lambda t: t["unet"], face_model.denoiser.schedule, latents, [0], micro_batch=10)
     source = FreeTokens({"unet": refined_tokens(base, task.num_stages)})
     state = TokenLearner(task, source, LearningSettings(steps=3, learning_rate=0.03, held_out=1)).run()
     test = draw(task, [0], -2, 2, even=True)  # neither learned from nor chosen by

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from faceprivacy_core.builtin.model import load_face_model
-from faceprivacy_core.embeddings.denoising import HELD_OUT, Task, draw
+from faceprivacy_core.embeddings.denoising import HELD_OUT, Lesson, draw
 from faceprivacy_core.embeddings.learning import LearningSettings, TokenLearner
 from faceprivacy_core.embeddings.msi import MsiTokens
 from faceprivacy_core.embeddings.vision import autoencoder_features
@@ -84,7 +84,7 @@ def test_the_first_tokens_are_almost_the_given_ones_and_differ_between_stages() 
 
 def test_the_module_learns() -> None:
     task = make_task(2)
-    task = Task(task.model, lambda t: t["l"], task.schedule, task.latents, task.seeds, STAGES)
+    task = Lesson(task.model, lambda t: t["l"], task.schedule, task.latents, task.seeds, STAGES)
     start = {"l": torch.linspace(-0.1, 0.1, 2 * WIDTH).view(2, WIDTH)}
     settings = LearningSettings(steps=20, learning_rate=0.03, check_every=10, patience=0)
     state = TokenLearner(task, MsiTokens(_features(2), start, [0, 1], STAGES), settings).run()

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from faceprivacy_core.diffusion.schedules import NoiseSchedule
-from faceprivacy_core.embeddings.denoising import Draws, Task
+from faceprivacy_core.embeddings.denoising import Draws, Lesson
 
 SAMPLE = Path(__file__).parents[3] / "docs" / "samples" / "portrait.jpg"
 STAGES, WIDTH, SHAPE = 5, 6, (2, 3, 3)
@@ -34,14 +34,14 @@ class ToldDenoiser(nn.Module):
         return (x + level * mean) / (1 + level)
 
 
-def make_task(count: int = 1, model: nn.Module | None = None, seeds: Sequence[int] | None = None, first: int = 0) -> Task:
+def make_task(count: int = 1, model: nn.Module | None = None, seeds: Sequence[int] | None = None, first: int = 0) -> Lesson:
     """Make a task of `count` faces, counted from `first`, whose latents tokens can tell exactly."""
     schedule = NoiseSchedule.scaled_linear()
     generator = torch.Generator().manual_seed(3)
     told = torch.randn(4, WIDTH, generator=generator)[first : first + count]
     model = ToldDenoiser() if model is None else model
     latents = (told @ ToldDenoiser().weight.detach()).view(count, *SHAPE)
-    return Task(model, lambda t: t["unet"], schedule, latents, seeds or range(10, 10 + count), STAGES, micro_batch=4)
+    return Lesson(model, lambda t: t["unet"], schedule, latents, seeds or range(10, 10 + count), STAGES, micro_batch=4)
 
 
 def ideal_errors(draws: Draws, num_stages: int) -> Tensor:

@@ -251,7 +251,7 @@ def test_another_model_is_refused_before_it_runs():
         with pytest.raises(ModelMismatchError):
             decrypt_faces(picture, KEY, other)
         assert other.calls == 0
-        with pytest.raises(InputError, match="MODEL and VAE"):
+        with pytest.raises(InputError, match="a model with its VAE"):
             decrypt_faces(picture, KEY)
 
 
