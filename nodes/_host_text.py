@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from ..faceprivacy_core.diffusion.model import Condition
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
 from ._host_gradients import keep_inputs, ordinary_patcher
+from ._host_levels import levels_of
 
 FAMILIES = ({"l"}, {"h"}, {"l", "g"})
-"""Text encoders of SD1.x, SD2.x and SDXL, by the host's names."""
+"""Text encoders in which words are learned, by the host's names: SD1.x, SD2.x, and SDXL or SD3."""
+UNTOLD = "t5xxl"
+"""SD3's third text encoder, without which its authors let it be told."""
 FIRST_WORD = "face"
 """The word that learned vectors begin as."""
 
@@ -39,15 +42,19 @@ class TextTokens:
 
     def __init__(self, model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP, *, trainable: bool) -> None:
         self._clip = clip
-        self._prompt = {name: [token for token, _ in rows[0]] for name, rows in clip.tokenize("").items()}
-        if set(self._prompt) not in FAMILIES:
+        prompt = clip.tokenize("")
+        self._prompt = {name: [token for token, _ in rows[0]] for name, rows in prompt.items() if name != UNTOLD}
+        is_flow = levels_of(model).is_flow
+        if set(self._prompt) not in FAMILIES or (UNTOLD in prompt and set(self._prompt) != {"l", "g"}):
             raise UnsupportedModelError(
-                "Expected the CLIP of SD1.x, SD2.x or SDXL (text encoders l, h, or l and g), got text encoders "
-                f"{', '.join(sorted(self._prompt))}. Connect the CLIP of a checkpoint of those families."
+                "Expected the CLIP of SD1.x, SD2.x, SDXL or SD3 (text encoders l, h, or l and g), got text encoders "
+                f"{', '.join(sorted(prompt))}. Connect the CLIP of a checkpoint of those families."
             )
-        width = model.model.model_config.unet_config["context_dim"]
+        width = _told_width(model)
         widths = {name: self._embedding(clip.cond_stage_model, name).shape[1] for name in self._prompt}
-        if sum(widths.values()) != width or ("g" in widths) != (model.model.adm_channels > 0):
+        self._width, self._pools_both = width, is_flow
+        fits = sum(widths.values()) <= width if is_flow else sum(widths.values()) == width
+        if not fits or is_flow != (UNTOLD in prompt) or ("g" in widths) != (is_flow or model.model.adm_channels > 0):
             raise InputError(
                 f"Expected the CLIP that belongs to the MODEL, whose conditions are {width} wide, got text encoders of "
                 f"{' and '.join(f'{name}: {value}' for name, value in sorted(widths.items()))}. Connect the CLIP of the same "
@@ -74,10 +81,10 @@ class TextTokens:
         room = min(len(row) for row in self._prompt.values()) - 2
         if not 1 <= count <= room:
             raise InputError(f"Expected 1 to {room} tokens per stage, got {count}. The text encoder reads no more.")
-        vectors = {}
-        for name, rows in self._clip.tokenize(FIRST_WORD).items():
+        vectors, words = {}, self._clip.tokenize(FIRST_WORD)
+        for name in self._prompt:
             weight = self._embedding(self._clip.cond_stage_model, name)
-            vectors[name] = weight[rows[0][1][0]].detach().float().cpu().clone().expand(count, -1).clone()
+            vectors[name] = weight[words[name][0][1][0]].detach().float().cpu().clone().expand(count, -1).clone()
         return vectors
 
     def condition(self, tokens: Mapping[str, Tensor]) -> Condition:
@@ -90,7 +97,9 @@ class TextTokens:
         network.set_clip_options({"execution_device": self._patcher.load_device})
         parts = {name: self._encode(network, name, vectors) for name, vectors in tokens.items()}
         if set(parts) == {"l", "g"}:
-            return Condition(torch.cat([parts["l"][0], parts["g"][0]], dim=-1), parts["g"][1])
+            both = torch.cat([parts["l"][0], parts["g"][0]], dim=-1)
+            pooled = torch.cat([parts["l"][1], parts["g"][1]], dim=-1) if self._pools_both else parts["g"][1]
+            return Condition(nn.functional.pad(both, (0, self._width - both.shape[-1])), pooled)
         ((cross, _),) = parts.values()
         return Condition(cross)
 
@@ -100,6 +109,11 @@ class TextTokens:
         return getattr(network, f"clip_{name}").encode(rows)[:2]
 
     def _empty(self) -> Condition:
+        if self._pools_both:
+            with torch.inference_mode(False), torch.no_grad():
+                none = {name: torch.empty(1, 0, len(self._embedding(self._patcher.model, name)[0])) for name in self._prompt}
+                told = self.condition(none)
+                return Condition(told.tokens.float().cpu(), told.pooled.float().cpu())
         cross, pooled = self._clip.encode_from_tokens(self._clip.tokenize(""), return_pooled=True)
         with torch.inference_mode(False):
             cross, pooled = cross.detach().clone(), None if pooled is None else pooled.detach().clone()
@@ -108,3 +122,11 @@ class TextTokens:
     @staticmethod
     def _embedding(network: nn.Module, name: str) -> Tensor:
         return getattr(network, f"clip_{name}").transformer.get_input_embeddings().weight
+
+
+def _told_width(model: comfy.model_patcher.ModelPatcher) -> int:
+    """Return how wide the conditions of a MODEL are."""
+    config = model.model.model_config.unet_config
+    if "context_embedder_config" in config:
+        return config["context_embedder_config"]["params"]["in_features"]
+    return config["context_in_dim"] if "context_in_dim" in config else config["context_dim"]

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import graphs
 from tests.support.faces import synthetic_face
-from tests.support.host_models import FLOWS, flow_vae, tiny_clip, told_flow, with_faint_output
+from tests.support.host_models import FLOW_POOLED, FLOWS, flow_vae, tiny_clip, told_flow, with_faint_output
 from tests.support.host_scenes import Core
 from tests.support.keys import FOLDER, ensure_key
 from tests.support.recognizer import ProjectionRecognizer
@@ -217,7 +217,7 @@ def test_stock_euler_returns_from_the_noise_map_to_the_picture(host_nodes: Modul
     embeddings = core("faceprivacy_core.embeddings.inversion")
     (tokens, more), (empty, _) = told_flow()[0], told_flow(0.0)[0]
     told = embeddings.FaceInversion(
-        tokens[None], empty, embeddings.ModelIdentity("test"), more["pooled_output"][None], torch.zeros(1, 48)
+        tokens[None], empty, embeddings.ModelIdentity("test"), more["pooled_output"][None], torch.zeros(1, FLOW_POOLED)
     )
     latent, errors, residuals = flow.latent, [], []
     schedule = core("faceprivacy_core.embeddings.schedule").recover_schedule()
@@ -236,11 +236,38 @@ def test_stock_euler_returns_from_the_noise_map_to_the_picture(host_nodes: Modul
     assert bool(torch.isfinite(noise).all())
 
 
-def test_msi_inversion_refuses_the_text_encoders_of_a_flow(pack_nodes: dict[str, Any], core: Core, flow: Flow) -> None:
-    with pytest.raises(core("faceprivacy_core.errors").UnsupportedModelError, match=r"CLIP of SD1.x.*encoders g, l, t5xxl"):
-        pack_nodes["FacePrivacy_MsiInversion"].execute(
-            flow.model, flow.vae, None, flow.scene.image, clip=tiny_clip("sd3"), strategy="stage tokens", learn_steps=1
-        )
+def test_msi_inversion_refuses_the_text_encoders_of_flux(
+    pack_nodes: dict[str, Any], core: Core, make: Callable[[str], Flow]
+) -> None:
+    errors, flux, node = core("faceprivacy_core.errors"), make("Flux"), pack_nodes["FacePrivacy_MsiInversion"]
+    given = {"image": flux.scene.image, "strategy": "stage tokens", "learn_steps": 1}
+    with pytest.raises(errors.UnsupportedModelError, match=r"CLIP of SD1.x.*encoders l, t5xxl"):
+        node.execute(flux.model, flux.vae, clip=tiny_clip("flux"), **given)
+    with pytest.raises(errors.InputError, match=r"CLIP that belongs to the MODEL, whose conditions are 96 wide"):
+        node.execute(make("SD3").model, flux.vae, clip=tiny_clip("sdxl"), **given)
+
+
+def test_sd3_learns_words_and_comes_back_from_its_noise_map(
+    host_nodes: ModuleType, pack_nodes: dict[str, Any], core: Core, make: Callable[[str], Flow]
+) -> None:
+    import torch
+
+    flow, clip = make("SD3"), tiny_clip("sd3")
+    space = core("nodes._host_text").TextTokens(flow.model, clip, trainable=False)
+    told, pooled = clip.encode_from_tokens(clip.tokenize(""), return_pooled=True)
+    torch.testing.assert_close(space.empty.tokens, told[..., : space.empty.tokens.shape[-1]].cpu(), rtol=0.0, atol=1e-5)
+    torch.testing.assert_close(space.empty.pooled, pooled.cpu(), rtol=0.0, atol=1e-5)
+    inversion, noise, residual = pack_nodes["FacePrivacy_MsiInversion"].PREPARE_CLASS_CLONE(None).execute(
+        flow.model, flow.vae, clip=clip, image=flow.scene.image, strategy="stage tokens", learn_steps=2, noise_map=True,
+        steps=STEPS,
+    ).args  # fmt: skip
+    assert set(inversion.tokens) == {"l", "g"}
+    assert residual < 0.05
+    positive, negative = pack_nodes["FacePrivacy_EmbeddingSchedule"].execute("recover", 0, inversion).args
+    (back,) = host_nodes.KSamplerAdvanced().sample(
+        flow.model, "disable", 0, STEPS, 1.0, "euler", "ddim_uniform", positive, negative, noise, 0, 10000, "disable"
+    )  # fmt: skip
+    assert float((back["samples"] - flow.latent).norm() / flow.latent.norm()) < 0.01
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def tiny_sdxl() -> Any:
     return _patcher(comfy.supported_models.SDXL({**TINY_UNET, **adm}))
 
 
-FLOW_WIDTH, FLOW_POOLED = 64, 48
+FLOW_WIDTH, FLOW_POOLED = 96, 80
 
 
 def tiny_sd3() -> Any:
@@ -195,17 +195,18 @@ CLIP_WIDTHS: Mapping[str, int] = {"l": 32, "h": 64, "g": 48}
 
 
 def tiny_clip(family: str) -> Any:
-    """Make a CLIP of the host's own classes: "sd1", "sd2", "sdxl" or "sd3" (without T5), with tiny text encoders."""
+    """Make a CLIP of the host's own classes: "sd1", "sd2", "sdxl", "sd3" or "flux" (both without T5), with tiny encoders."""
     import comfy.sd
     import comfy.supported_models_base
     from comfy import sd1_clip, sdxl_clip
-    from comfy.text_encoders import sd2_clip, sd3_clip
+    from comfy.text_encoders import flux, sd2_clip, sd3_clip
 
     classes = {
         "sd1": (sd1_clip.SD1Tokenizer, sd1_clip.SD1ClipModel),
         "sd2": (sd2_clip.SD2Tokenizer, sd2_clip.SD2ClipModel),
         "sdxl": (sdxl_clip.SDXLTokenizer, sdxl_clip.SDXLClipModel),
         "sd3": (sd3_clip.SD3Tokenizer, sd3_clip.sd3_clip(t5=False)),
+        "flux": (flux.FluxTokenizer, sd3_clip.sd3_clip(clip_g=False, t5=False)),
     }
     target = comfy.supported_models_base.ClipTarget(*classes[family])
     shapes = {
