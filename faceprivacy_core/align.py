@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import InputError
+from .pixels import as_values
 from .types import FloatArray
 
 ARC112_TEMPLATE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
@@ -75,7 +76,7 @@ def warp(
     """Resample images through affine maps; differentiable with respect to the images.
 
     Args:
-        images: (B, C, H, W) float. Not modified.
+        images: (B, C, H, W) float, or bytes, of which values are made. Not modified.
         output_to_input: (B, 2, 3) or (2, 3) map from output pixels to input pixels.
         size: (height, width) of the output.
         padding: `border`, `reflection` or `zeros` for positions outside the input.
@@ -84,7 +85,7 @@ def warp(
         cubic: Bicubic instead of bilinear: sharper; overshoots by a few percent at edges.
 
     Returns:
-        (B, C, height, width), dtype and device of `images`.
+        (B, C, height, width) float, on the device of `images`.
     """
     maps = torch.as_tensor(np.asarray(output_to_input) if not isinstance(output_to_input, Tensor) else output_to_input)
     maps = maps.to(device=images.device, dtype=torch.float64)
@@ -96,6 +97,7 @@ def warp(
         scales = torch.linalg.det(maps[:, :, :2]).abs().sqrt()
         factor = int(scales.min().clamp(min=1.0).item())
     images, maps = _only_what_is_read(images, maps, size, factor)
+    images = as_values(images)
     if factor > 1:
         images = F.avg_pool2d(images, factor, ceil_mode=True, count_include_pad=False)
         maps = maps / factor

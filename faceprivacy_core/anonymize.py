@@ -30,16 +30,20 @@ from .masks import MaskSettings, Region, draw_masks
 from .outlines import fit_masks
 from .protocols import FaceDetector, FaceRecognizer, Progress
 from .regenerate import (
+    FACES_AT_A_TIME,
     MakeEnergy,
     RegenerateResult,
     RegenerateSettings,
     Tell,
     Told,
+    count_steps,
     in_parts,
+    part_of,
     regenerate_crops,
     regenerate_faces,
     regeneration_mask,
 )
+from .rng import face_seeds
 from .types import FaceCrops, Faces
 
 ROUNDS = 3
@@ -130,7 +134,7 @@ def anonymize_faces(
     """Replace every given face by one of nobody.
 
     Args:
-        images: (B, 3, H, W) in [0, 1] on the CPU. Not modified.
+        images: (B, 3, H, W) on the CPU, values in [0, 1] or bytes. Not modified.
         faces: Faces to replace; at least one.
         model: Any; donors need the built-in one.
         recognizers: Differentiable recognisers whose identity is pushed away; may be empty at strength 0.
@@ -182,7 +186,7 @@ def anonymize_where_possible(
     whole = torch.zeros(faces.num_images, 1, faces.height, faces.width)
     for number in sorted(set(taken.values())):
         some = take_crops(crops, sorted(index for index in taken if taken[index] == number))
-        whole = torch.maximum(whole, draw[number](images, some.faces))
+        torch.maximum(whole, draw[number](images, some.faces), out=whole)
     faces_by_variant = torch.stack([drawn[index][variant] for variant in range(settings.variants) for index in sorted(drawn)])
     return RegenerateResult(paste_faces(images, faces_by_variant, kept, whole, sharpen=True), whole, kept, energies), missed
 
@@ -277,7 +281,7 @@ def draw_with_donors(
     detector: FaceDetector | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Tensor | None], tuple[float, ...]]:
-    """Draw aligned crops anew with the look of donors; of several candidates the best is kept.
+    """Draw aligned crops anew with the look of donors, a few faces at a time; of several candidates the best is kept.
 
     Args:
         person: N faces.
@@ -289,6 +293,36 @@ def draw_with_donors(
     Returns:
         V * N crops (3, S, S) in [0, 1], None where no candidate passed, and the mean energy at every guided step.
     """
+    count = len(crops)
+    seeds = face_seeds(settings.seed, [crop.face.image_index for crop in crops.items], settings.candidates * settings.variants)
+    steps = count_steps(model, settings)
+    kept: list[Tensor | None] = [None] * (settings.variants * count)
+    energies: list[Tensor] = []
+    groups = [group.tolist() for group in torch.arange(count).split(FACES_AT_A_TIME)]
+    for number, some in enumerate(groups):
+        found, course = _draw_some(
+            take_person(person, some), ranking[some], mask[some], take_crops(crops, some), model, settings,
+            [seeds[turn + index] for turn in range(0, len(seeds), count) for index in some],
+            detector, part_of(progress, number * steps, len(groups) * steps),
+        )  # fmt: skip
+        for place, one in enumerate(found):
+            kept[place // len(some) * count + some[place % len(some)]] = one
+        energies.append(len(some) / count * torch.tensor(course))
+    return kept, tuple(torch.stack(energies).sum(0).tolist())
+
+
+def _draw_some(
+    person: Person,
+    ranking: Tensor,
+    mask: Tensor,
+    crops: FaceCrops,
+    model: LatentModel,
+    settings: AnonymizeSettings,
+    seeds: Sequence[int],
+    detector: FaceDetector | None,
+    progress: Progress | None,
+) -> tuple[list[Tensor | None], tuple[float, ...]]:
+    """Draw the faces of one group; `seeds` are those of all their candidates."""
     drawn = replace(settings, variants=settings.candidates * settings.variants)
     changeable = regeneration_mask(mask)
     make_energy = _push_away(person.recognizers, settings)
@@ -297,14 +331,14 @@ def draw_with_donors(
     for attempt in range(ROUNDS if settings.insist else 1):
         tell = tell_donors(model, person, ranking.roll(-attempt * settings.donors.among, dims=1), changeable, settings.donors)
         results, energies = regenerate_crops(
-            person.crops, changeable, crops, model, drawn, make_energy, tell=tell, progress=progress
+            person.crops, changeable, crops, model, drawn, make_energy, tell=tell, seeds=seeds, progress=progress
         )  # fmt: skip
         results, verdict = judge_in_place(results, person, mask, detector)
         passed = verdict.passed if settings.insist else torch.isfinite(verdict.cost)
         best = best_of(torch.where(passed, verdict.cost, torch.inf), len(crops), settings.variants)
         for place, index in enumerate(best.tolist()):
             if kept[place] is None and passed[index]:
-                kept[place] = results[index]
+                kept[place] = results[index].clone()  # not a view that would keep all candidates
         if all(one is not None for one in kept):
             break
     return kept, energies

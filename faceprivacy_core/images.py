@@ -12,7 +12,7 @@ from torch import Tensor
 from .align import FFHQ_TEMPLATE, estimate_similarity, invert_affine, transform_points, warp
 from .errors import InputError, NoFaceError
 from .ovals import FACE
-from .pixels import without_colours
+from .pixels import as_in, as_values, without_colours
 from .texture import match_sharpness
 from .types import Face, FaceCrop, FaceCrops, Faces, FloatArray
 
@@ -60,7 +60,7 @@ def crop_faces(images: Tensor, faces: Faces, size: int) -> tuple[Tensor, FaceCro
     """Cut an aligned square crop for every face.
 
     Args:
-        images: (B, C, H, W) float pictures (or masks, C = 1). Not modified.
+        images: (B, C, H, W) pictures (or masks, C = 1), float or bytes. Not modified.
         faces: Faces found in these pictures.
         size: Side of the crops in pixels, a multiple of 8.
 
@@ -102,7 +102,7 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor,
     """Put changed crops back at full resolution.
 
     Args:
-        images: (B, 3, H, W) pictures in [0, 1]. Not modified.
+        images: (B, 3, H, W) pictures, values in [0, 1] or bytes: large ones take a quarter so. Not modified.
         results: (V * N, 3, S, S) changed crops in [0, 1], variant by variant; S may differ
             from the size of the crops.
         crops: Placement of the N crops.
@@ -110,7 +110,7 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor,
         sharpen: Give the new faces the sharpness that the old ones have in the picture; see `texture.match_sharpness`.
 
     Returns:
-        (V * B, 3, H, W). Where the mask is 0 every value is exactly that of `images`.
+        (V * B, 3, H, W), values or bytes as `images`. Where the mask is 0 every one is exactly that of `images`.
         Where faces overlap, each pixel goes to the face it is nearer to. A picture without
         colour stays without.
 
@@ -130,12 +130,13 @@ def _paste_variant(images: Tensor, results: Tensor, crops: FaceCrops, shares: li
     pasted, without_colour = images.clone(), [_is_grey(image) for image in images]
     for crop, result, share in zip(crops.items, results, shares, strict=True):
         layer = _lay(result, crop, share, without_colour[crop.face.image_index], cubic=True)
-        window = share.window_of(pasted[crop.face.image_index])
+        stored = share.window_of(pasted[crop.face.image_index])
+        window = as_values(stored)
         if sharpen and layer.numel():
             inside = FACE.holds(*_crop_position(crop, share.rows, share.columns))[None, None].to(layer)
             layer = match_sharpness(layer.clamp(0.0, 1.0)[None], window[None], inside)[0]
-        blended = window + share.weights * (layer - window)
-        window.copy_(torch.where(share.weights > 0, blended.clamp(0.0, 1.0), window))
+        blended = (window + share.weights * (layer - window)).clamp(0.0, 1.0)
+        stored.copy_(torch.where(share.weights > 0, as_in(stored, blended), stored))
     return pasted
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .masks import MaskSettings, face_mask
+from .pixels import as_in, as_values
 from .types import Face, Faces
 
 BLUR_WIDTH = 1.0 / 5.0
@@ -34,17 +35,17 @@ def obscure_faces(images: Tensor, faces: Faces, how: Obscuring, mask: MaskSettin
     """Hide every given face.
 
     Args:
-        images: (B, 3, H, W) in [0, 1] on the CPU. Not modified.
+        images: (B, 3, H, W) on the CPU, values in [0, 1] or bytes. Not modified.
         faces: Faces to hide; may be none.
         how: What stands in their place.
         mask: Region that is hidden, up to its outline: a soft rim would show what lies under it.
 
     Returns:
-        (B, 3, H, W), and (B, 1, H, W) with 1 where pixels were replaced, else 0.
+        (B, 3, H, W), values or bytes as `images`, and (B, 1, H, W) with 1 where pixels were replaced, else 0.
 
     Laws: outside the mask nothing changes; a batch equals its pictures alone.
     """
-    obscured, hidden = images.clone(), torch.zeros_like(images[:, :1])
+    obscured, hidden = images.clone(), torch.zeros(len(images), 1, *images.shape[-2:])
     for face in faces.items:
         region = face_mask(face, faces.height, faces.width, mask) > 0
         if not bool(region.any()):
@@ -52,14 +53,14 @@ def obscure_faces(images: Tensor, faces: Faces, how: Obscuring, mask: MaskSettin
         rows, columns = (_span(region.any(dim=axis)) for axis in (1, 0))
         index, inside = face.image_index, region[rows, columns]
         picture = obscured[index]
-        picture[:, rows, columns] = torch.where(inside, _hidden(picture, face, rows, columns, how), picture[:, rows, columns])
+        part = picture[:, rows, columns]
+        part.copy_(torch.where(inside, as_in(part, _hidden(as_values(part), face, how)), part))
         hidden[index, 0, rows, columns] = torch.maximum(hidden[index, 0, rows, columns], inside.float())
     return obscured, hidden
 
 
-def _hidden(picture: Tensor, face: Face, rows: slice, columns: slice, how: Obscuring) -> Tensor:
-    """Return what stands in place of a part of a picture (3, H, W)."""
-    part = picture[:, rows, columns]
+def _hidden(part: Tensor, face: Face, how: Obscuring) -> Tensor:
+    """Return what stands in place of a part of a picture, (3, h, w) in [0, 1]."""
     side = max(face.width, face.height)
     if how is Obscuring.SOLID:
         return torch.full_like(part, GREY)

@@ -13,12 +13,29 @@ BAND_PIXELS = 2**22
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     """(H, W, 3) uint8 to (1, 3, H, W) in [0, 1]."""
+    return as_values(as_bytes(pixels))
+
+
+def as_bytes(pixels: NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) uint8 to (1, 3, H, W) uint8, in the same memory where it can be written."""
     writable = pixels if pixels.flags.writeable else pixels.copy()  # torch warns of the others
-    return torch.from_numpy(writable).permute(2, 0, 1)[None].float().div_(255.0)
+    return torch.from_numpy(writable).permute(2, 0, 1)[None]
+
+
+def as_values(images: Tensor) -> Tensor:
+    """Turn bytes (uint8) into values in [0, 1]; values stay as they are."""
+    return images.float().div_(255.0) if images.dtype == torch.uint8 else images
+
+
+def as_in(images: Tensor, values: Tensor) -> Tensor:
+    """Turn values in [0, 1] into what pictures hold: values, or bytes, rounded."""
+    return (values * 255.0).round().to(torch.uint8) if images.dtype == torch.uint8 else values
 
 
 def to_pixels(image: Tensor) -> NDArray[np.uint8]:
-    """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8, rounded."""
+    """(1, 3, H, W), bytes or values in [0, 1], to (H, W, 3) uint8, rounded."""
+    if image.dtype == torch.uint8:
+        return np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
     _, channels, height, width = image.shape
     pixels = np.empty((height, width, channels), np.uint8)
     rows = max(1, BAND_PIXELS // max(width, 1))

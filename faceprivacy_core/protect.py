@@ -108,7 +108,7 @@ def protect_faces(
     """Protect every given face, one way or the other.
 
     Args:
-        images: (B, 3, H, W) in [0, 1] on the CPU. Not modified.
+        images: (B, 3, H, W) on the CPU, values in [0, 1] or bytes. Not modified.
         faces: Faces to protect; none leaves the pictures as they are.
         settings: See `ProtectSettings`.
         load_tools: Called only when a face is drawn.
@@ -151,7 +151,7 @@ def protect_faces(
 
 
 def _untouched(images: Tensor, faces: Faces) -> ProtectResult:
-    return ProtectResult(images, torch.zeros_like(images[:, :1]), ("",) * len(faces))
+    return ProtectResult(images, torch.zeros(len(images), 1, *images.shape[-2:]), ("",) * len(faces))
 
 
 def _drawn(

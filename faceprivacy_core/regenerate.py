@@ -59,7 +59,7 @@ Tell = Callable[[Tensor, FaceCrops, Sequence[int]], Told]
 """Receives the original crops (N, 3, S, S) on the model's device, their placement and the seed of each result."""
 
 FACES_AT_A_TIME = 8
-"""Crops that are decoded together for a gradient."""
+"""Faces that are drawn together with donors, and crops that are decoded together for a gradient."""
 
 CROPS_AT_A_TIME = 2
 """Crops that are encoded or decoded together: each takes about 60 MB meanwhile."""
@@ -107,7 +107,7 @@ class RegenerateResult:
     """Changed pictures and what was done.
 
     Attributes:
-        images: (V * B, 3, H, W) in [0, 1], variant by variant.
+        images: (V * B, 3, H, W), values in [0, 1] or bytes, variant by variant.
         mask: (B, 1, H, W) where pixels were replaced.
         crops: Placement of the faces.
         energies: Mean guidance energy at every guided step.
@@ -131,7 +131,7 @@ def regenerate_faces(
     """Draw every given face anew.
 
     Args:
-        images: (B, 3, H, W) in [0, 1] on the CPU. Not modified.
+        images: (B, 3, H, W) on the CPU, values in [0, 1] or bytes. Not modified.
         faces: Faces to replace; at least one.
         model: Any.
         settings: See `RegenerateSettings`.
@@ -139,7 +139,7 @@ def regenerate_faces(
         progress: Called after every denoising step.
 
     Returns:
-        Pictures of the input's size; outside the mask every value is the input's.
+        Pictures of the input's size and kind; outside the mask every value is the input's.
 
     Raises:
         NoFaceError: No face was given.
@@ -166,6 +166,7 @@ def regenerate_crops(
     make_energy: MakeEnergy,
     *,
     tell: Tell | None = None,
+    seeds: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Tensor, tuple[float, ...]]:
     """Draw aligned crops anew.
@@ -176,6 +177,7 @@ def regenerate_crops(
         crops: Placement of the crops.
         model, settings, make_energy, progress: See `regenerate_faces`.
         tell: What the model is told; by default the person's own tokens, then the empty condition.
+        seeds: Of the V * N results; by default those of `rng.face_seeds`, the crops counted in their pictures.
 
     Returns:
         (V * N, 3, S, S) crops in [0, 1] and the mean energy at every guided step.
@@ -183,7 +185,8 @@ def regenerate_crops(
     originals, mask = originals.to(model.device), mask.to(model.device)
     with torch.no_grad():
         latent = in_parts(model.encode, originals)
-    seeds = face_seeds(settings.seed, [crop.face.image_index for crop in crops.items], settings.variants)
+    if seeds is None:
+        seeds = face_seeds(settings.seed, [crop.face.image_index for crop in crops.items], settings.variants)
     learnt = 0 if tell is not None else settings.tokens.updates_for(model)
     total = learnt + count_steps(model, settings)
     tell = tell or tell_the_person(model, latent, settings, part_of(progress, 0, total))

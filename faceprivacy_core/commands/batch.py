@@ -25,7 +25,7 @@ from ..inversions.files import SUFFIX
 from ..metrics.perceptual import PerceptualDistance, load_perceptual
 from ..metrics.report import compute_report
 from ..picture_files import png_bytes
-from ..pixels import to_pixels, to_tensor
+from ..pixels import as_bytes, to_pixels
 from ..protocols import FaceDetector, FaceRecognizer, Progress
 from ..recover import invert_faces
 from ..small_faces import KEEP_NONE, SmallFaces
@@ -56,7 +56,7 @@ class Protected(Protocol):
     """What is written of a method's result.
 
     Attributes:
-        images: (1, 3, H, W) in [0, 1].
+        images: (1, 3, H, W), values in [0, 1] or bytes.
         mask: (1, 1, H, W) where pixels were replaced.
     """
 
@@ -65,7 +65,7 @@ class Protected(Protocol):
 
 
 Method = Callable[[torch.Tensor, Faces, Tools, Progress], Protected]
-"""Receives a picture (1, 3, H, W) in [0, 1] and its faces, returns it with protected faces."""
+"""Receives a picture (1, 3, H, W) in bytes and its faces, returns it with protected faces."""
 
 
 def load_tools(device: str, model: LatentModel, detector: FaceDetector | None = None) -> Tools:
@@ -170,10 +170,9 @@ def _run_method(
     progress: Progress,
 ) -> tuple[Picture, NDArray[np.float32], FaceInversion | None]:
     """Protect the large faces; return the picture, where it was changed in all, and what brings the faces back."""
-    images = to_tensor(ready)
+    images = as_bytes(ready)
     result = method(images, faces, tools, progress)
     inversion = None if saving is None else invert_faces(images, faces, tools.model, steps=saving.steps, tokens=saving.tokens)
-    del images
     return to_pixels(result.images), np.maximum(blurred, result.mask[0, 0].numpy()), inversion
 
 

@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..cloak import CloakSettings, cloak_faces
     from ..masks import MaskSettings, Region
+    from ..pixels import as_values
 
     if args.bf16:
         args.dtype = args.dtype or "bf16"
@@ -52,6 +53,6 @@ def run(args: argparse.Namespace) -> int:
         args,
         settings.mask,
         lambda images, faces, tools, progress: cloak_faces(
-            images, faces, tools.model, tools.seen, settings, perceptual=tools.perceptual, progress=progress
+            as_values(images), faces, tools.model, tools.seen, settings, perceptual=tools.perceptual, progress=progress
         ),
     )

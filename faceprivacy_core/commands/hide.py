@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     # torch takes seconds to load; the other commands must not wait for it.
     from ..hide import HideSettings, hide_faces
     from ..masks import MaskSettings, Region
+    from ..pixels import as_values
     from ..regenerate import FACES_AT_A_TIME
 
     given = {name: getattr(args, name) for name in ("noise", "strength") if getattr(args, name) is not None}
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         args,
         settings.mask,
         lambda images, faces, tools, progress: hide_faces(
-            images,
+            as_values(images),
             faces,
             tools.model,
             tools.seen,

@@ -7,17 +7,18 @@ import torch
 
 from faceprivacy_core import anonymize
 from faceprivacy_core.adversarial.sight import see_faces
-from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces, tell_donors
+from faceprivacy_core.anonymize import AnonymizeSettings, anonymize_faces, draw_with_donors, see_crops, tell_donors
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
 from faceprivacy_core.donors import DonorSettings, rank_donors, see_person
 from faceprivacy_core.errors import InputError, NoFaceError, NumericalError
-from faceprivacy_core.images import crop_faces, crop_landmarks
+from faceprivacy_core.images import crop_faces, crop_landmarks, cut
 from faceprivacy_core.masks import MaskSettings, Region, draw_masks
 from faceprivacy_core.recover import invert_faces
 from faceprivacy_core.regenerate import regeneration_mask
 from faceprivacy_core.rng import face_seeds, seeded_noise
 from faceprivacy_core.types import Faces
 from tests.support.faces import synthetic_face
+from tests.support.meta_memory import PeakMemory
 from tests.support.pictures import HEIGHT, WIDTH, faces_in, pictures
 from tests.support.recognizer import ProjectionRecognizer
 
@@ -217,6 +218,28 @@ def test_with_donors_the_network_runs_once_a_step_for_all_candidates(model: Face
     before = model.denoiser.evaluations
     lend(model, variants=2)
     assert model.denoiser.evaluations - before == 2
+
+
+def test_many_faces_are_drawn_a_few_at_a_time_and_look_as_if_drawn_together(model: FaceModel, monkeypatch: pytest.MonkeyPatch):
+    """Memory grows by what is kept of a face, one crop for each variant, and not by what its candidates take."""
+    images = torch.nn.functional.interpolate(pictures(1), (200, 340))
+    items = tuple(synthetic_face(60 + 100 * i, 100, 90) for i in range(3))
+    settings = AnonymizeSettings(steps=5, noise=0.2, candidates=2, variants=2, insist=False)
+
+    def draw(count: int, at_a_time: int) -> tuple[torch.Tensor, int]:
+        monkeypatch.setattr(anonymize, "FACES_AT_A_TIME", at_a_time)
+        faces, ranking = Faces(items[:count], 1, 200, 340), torch.arange(8).repeat(count, 1)
+        originals, crops = crop_faces(images, faces, model.resolution)
+        person, mask = see_crops(originals, crops, model, STRANGERS), cut(draw_masks(faces, MaskSettings())[:, None], crops)
+        with PeakMemory() as taken:
+            drawn, _ = draw_with_donors(person, ranking, mask, crops, model, settings)
+        return torch.stack(drawn), taken.peak
+
+    (_, few), (grouped, many), (together, at_once) = draw(1, 1), draw(3, 1), draw(3, 3)
+    assert float((grouped - together).abs().max()) <= LEVEL
+    kept = grouped.numel() * grouped.element_size()
+    assert many - few <= kept
+    assert at_once - few > 2 * kept
 
 
 def test_nothing_half_good_is_returned_when_every_candidate_is_known(model: FaceModel):

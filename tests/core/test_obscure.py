@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from faceprivacy_core.masks import MaskSettings, Region
 from faceprivacy_core.obscure import GREY, MOSAIC_CELLS, Obscuring, obscure_faces
+from faceprivacy_core.pixels import as_bytes, to_pixels, to_tensor
 from faceprivacy_core.types import Faces
 from tests.support.faces import synthetic_face
 from tests.support.pictures import HEIGHT, WIDTH, faces_in
@@ -44,6 +46,18 @@ def test_a_batch_equals_its_pictures_alone_and_no_face_changes_nothing(how: Obsc
     untouched, mask = obscure_faces(noisy(), Faces((), 1, HEIGHT, WIDTH), how, MaskSettings())
     assert torch.equal(untouched, noisy())
     assert float(mask.max()) == 0.0
+
+
+@pytest.mark.parametrize("how", Obscuring)
+def test_bytes_become_what_values_become_when_they_are_rounded(how: Obscuring):
+    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    given = as_bytes(pixels)
+    hidden, mask = obscure_faces(given, faces_in(1), how, MaskSettings())
+    expected, same = obscure_faces(to_tensor(pixels), faces_in(1), how, MaskSettings())
+    assert hidden.dtype == torch.uint8
+    assert np.array_equal(to_pixels(hidden), to_pixels(expected))
+    assert torch.equal(mask, same)
+    assert np.array_equal(to_pixels(given), pixels)
 
 
 def test_grey_keeps_nothing_and_a_mosaic_one_colour_a_cell():
