@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageCms
 
 from faceprivacy_core.commands import main
 
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
 QUICK = ["--steps", "4", "--noise", "0.6"]
+ABSENT = [name for name, part in (("mps", torch.backends.mps), ("cuda", torch.cuda)) if not part.is_available()]
 
 pytestmark = pytest.mark.weights
 
@@ -85,7 +87,10 @@ def test_the_same_seed_writes_the_same_pixels_also_for_a_picture_alone(
     [
         (["gone.png", "--out", "out"], "found nothing at"),
         ([str(SAMPLES / "portrait.jpg"), "--out", "out", "--noise", "2"], "noise above 0"),
-        ([str(SAMPLES / "portrait.jpg"), "--out", "out", "--device", "abacus"], "device torch can use"),
+        *(
+            ([str(SAMPLES / "portrait.jpg"), "--out", "out", "--device", device], f"device torch can use, got '{device}'")
+            for device in ("abacus", *ABSENT)
+        ),
     ],
 )
 def test_unusable_arguments_are_refused(
