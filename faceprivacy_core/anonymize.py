@@ -24,6 +24,7 @@ from .donors import DonorSettings, Person, choose_donors, donor_pictures, fill_i
 from .embeddings.inversion import ModelIdentity, inversion_of_tokens
 from .embeddings.schedule import recover_schedule
 from .errors import InputError, NumericalError
+from .freed import give_back
 from .guidance.build import CombinedEnergy, EnergyWeights, build_energy
 from .images import crop_faces, crop_landmarks, cut, paste_faces, take_crops
 from .masks import MaskSettings, Region, draw_masks
@@ -179,6 +180,7 @@ def anonymize_where_possible(
     drawn, taken, energies = draw_in_masks(
         originals, masks, crops, model, recognizers, settings, detector=detector, progress=progress
     )  # fmt: skip
+    give_back()  # before arrays of the size of the picture are made
     missed = tuple(index for index in range(len(crops)) if index not in drawn)
     if not drawn:
         return None, missed

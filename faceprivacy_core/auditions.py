@@ -19,8 +19,9 @@ SHORT_LIST = 20
 """Donors that are tried for every face."""
 FINALISTS = 6
 """Of them as many are shown to the recognisers at a time, those that fit best first, until one passes."""
-PEOPLE_AT_ONCE = 4
-"""Faces for which donors are tried together: the pictures of a short list take 16 MB a face."""
+PEOPLE_AT_ONCE = 1
+"""Faces for which donors are tried together. More would take 140 MB each, and ask recognisers about further donors for one face
+because none has passed yet for another."""
 FIT_PART = 0.5
 """Weight of the order in which the donors stood, from 0 for the first to this for the last on the short list."""
 SEAM_UNIT = 0.01

@@ -232,18 +232,15 @@ def share_mask(crops: FaceCrops, mask: Tensor) -> list[Share]:
     return [share for share in shares if share is not None]
 
 
-def lay_masks(masks: Tensor, crops: FaceCrops, limit: Tensor) -> Tensor:
-    """Lay masks of crops into the pictures, never above a limit.
+def lay_masks(masks: Tensor, crops: FaceCrops, limit: Tensor, laid: Tensor) -> None:
+    """Lay masks of crops into the pictures, never above a limit; where masks overlap the larger one counts.
 
     Args:
         masks: (N, 1, S, S) in [0, 1].
         crops: Placement of the N crops.
         limit: (B, 1, H, W) in [0, 1].
-
-    Returns:
-        (B, 1, H, W); where masks overlap the larger one counts.
+        laid: (B, 1, H, W), those that were laid before; modified.
     """
-    laid = torch.zeros_like(limit)
     for mask, crop in zip(masks, crops.items, strict=True):
         index = crop.face.image_index
         rows, columns = _window(crop, *limit.shape[-2:])
@@ -252,7 +249,6 @@ def lay_masks(masks: Tensor, crops: FaceCrops, limit: Tensor) -> Tensor:
         window = laid[index, :, rows, columns]
         layer = warp(mask[None].to(limit), to_mask, tuple(window.shape[-2:]), padding="zeros")[0]
         window.copy_(torch.minimum(torch.maximum(window, layer), limit[index, :, rows, columns]))
-    return laid
 
 
 def _owners(crops: FaceCrops, windows: Mapping[int, tuple[slice, slice]], band: slice, width: int) -> Tensor:

@@ -6,6 +6,8 @@ out; what skin surrounds (lips, nostrils, a mole) is part of the face.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,6 +19,8 @@ from .texture import gaussian_blur
 from .types import Faces
 
 CROP_PX = 256
+FACES_AT_A_TIME = 8
+"""Faces whose masks are fitted together."""
 GRID = 64
 """Side of the grid on which skin is told from the rest."""
 PATCH = 0.09
@@ -49,8 +53,11 @@ def fit_masks(images: Tensor, faces: Faces, settings: MaskSettings) -> Tensor:
     whole = draw_masks(faces, settings)[:, None]
     if not faces.items:
         return whole
-    originals, crops = crop_faces(images, faces, CROP_PX)
-    return lay_masks(fit_to_skin(originals, crop_landmarks(crops), cut(whole, crops)), crops, whole)
+    laid = torch.zeros_like(whole)
+    for first in range(0, len(faces), FACES_AT_A_TIME):
+        originals, crops = crop_faces(images, replace(faces, items=faces.items[first : first + FACES_AT_A_TIME]), CROP_PX)
+        lay_masks(fit_to_skin(originals, crop_landmarks(crops), cut(whole, crops)), crops, whole, laid)
+    return laid
 
 
 def fit_to_skin(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:

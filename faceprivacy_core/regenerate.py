@@ -28,8 +28,8 @@ from .embeddings.schedule import StageSchedule, image_then_empty
 from .embeddings.scheduled import ScheduledDenoiser
 from .errors import InputError
 from .freed import give_back
-from .guidance.guided import EnergyGuidance, ImageEnergy
-from .images import crop_faces, cut, paste_faces
+from .guidance.guided import EnergyGuidance, GuidedParts, ImageEnergy
+from .images import crop_faces, cut, paste_faces, take_crops
 from .masks import MaskSettings, draw_masks
 from .protocols import Progress
 from .rng import face_seeds, seeded_noise
@@ -59,7 +59,7 @@ Tell = Callable[[Tensor, FaceCrops, Sequence[int]], Told]
 """Receives the original crops (N, 3, S, S) on the model's device, their placement and the seed of each result."""
 
 FACES_AT_A_TIME = 8
-"""Faces that are drawn together with donors, and crops that are decoded together for a gradient."""
+"""Faces that are drawn together with donors, and results that are guided together where there is an accelerator."""
 
 CROPS_AT_A_TIME = 2
 """Crops that are encoded or decoded together: each takes about 60 MB meanwhile."""
@@ -76,7 +76,8 @@ class RegenerateSettings:
         strength: Energy guidance; 0 switches it off, and then its networks are not needed.
         variants: Results per face.
         seed: Every face of an image and every variant gets its own noise from it.
-        micro_batch: Faces that are decoded for the gradient at a time; None takes all.
+        micro_batch: Results that are decoded and looked at for the gradient at a time, all variants of a face together; None
+            takes as many as the model does.
         mask: Region that is replaced.
         tokens: How the person's own tokens are found, where the model is told them.
     """
@@ -203,15 +204,24 @@ def regenerate_crops(
 
     guidance = None
     if settings.strength > 0.0:
-        energy = make_energy(originals, mask, crops)
         at_once = min(settings.micro_batch or len(seeds), model.at_once)
-        guidance = EnergyGuidance(energy, decode, model.schedule, settings.strength, micro_batch=at_once)
+        count, parts = len(crops), []
+        for group in torch.arange(count).split(max(1, at_once // settings.variants)):
+            energy = make_energy(originals[group], mask[group], take_crops(crops, group.tolist()))
+            guide = EnergyGuidance(energy, decode, model.schedule, settings.strength, micro_batch=at_once)
+            parts.append((torch.cat([turn * count + group for turn in range(settings.variants)]), guide))
+        guidance = GuidedParts(tuple(parts))
     with torch.no_grad():
         x = sample_euler(
             denoiser, background.restore(start + sigmas[0] * noise, float(sigmas[0])), sigmas, None,
             edit_denoised=guidance, background=background, progress=part_of(progress, learnt, total),
         )  # fmt: skip
-        return in_parts(decode, x).cpu(), () if guidance is None else tuple(guidance.history)
+        return in_parts(decode, x).cpu(), () if guidance is None else guidance.history
+
+
+def guided_at_a_time(device: str) -> int:
+    """Return how many results are guided together: each takes 430 MB, and on a processor more are hardly faster."""
+    return 1 if device == "cpu" else FACES_AT_A_TIME
 
 
 def count_steps(model: LatentModel, settings: RegenerateSettings) -> int:

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from ..donors import Age, DonorSettings, Sex
     from ..masks import MaskSettings, Region
     from ..protect import DrawingTools, Fallback, Method, ProtectSettings, protect_faces
-    from ..regenerate import FACES_AT_A_TIME
+    from ..regenerate import guided_at_a_time
 
     given = {name: getattr(args, name) for name in ("steps", "noise", "strength") if getattr(args, name) is not None}
     if args.region is not None:
@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     make = AnonymizeSettings if chosen_look(args) == LOOKS[0] else AnonymizeSettings.published
     donors = DonorSettings(follow_traits=not args.mix_traits, sex=Sex(args.sex), age=Age(args.age))
     settings = make(
-        seed=args.seed, candidates=args.candidates, donors=donors, micro_batch=FACES_AT_A_TIME, tokens=tokens_of(args), **given
+        seed=args.seed, candidates=args.candidates, donors=donors, micro_batch=guided_at_a_time(args.device),
+        tokens=tokens_of(args), **given,
     )  # fmt: skip
     way = ProtectSettings(Method(args.method), Fallback.ERROR, drawing=settings)
 

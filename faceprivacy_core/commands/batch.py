@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..faces.detect import load_detector
 from ..faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, load_ensemble
 from ..files import NewFile, check_free, write_together
+from ..freed import give_back
 from ..inversions.files import SUFFIX
 from ..metrics.perceptual import PerceptualDistance, load_perceptual
 from ..metrics.report import compute_report
@@ -142,6 +143,7 @@ def protect_file(
         inversion = None
         if large.items:  # the large arrays of the method are gone before anything is measured
             protected, mask, inversion = _run_method(method, protected, mask, large, tools, saving, progress)
+            give_back()
     report = compute_report(
         original, protected, tools.detector, (*tools.seen, *tools.held_out),
         seen={recognizer.name for recognizer in tools.seen}, mask=mask,

@@ -40,12 +40,12 @@ def run(args: argparse.Namespace) -> int:
     from ..hide import HideSettings, hide_faces
     from ..masks import MaskSettings, Region
     from ..pixels import as_values
-    from ..regenerate import FACES_AT_A_TIME
+    from ..regenerate import guided_at_a_time
 
     given = {name: getattr(args, name) for name in ("noise", "strength") if getattr(args, name) is not None}
     make = HideSettings if chosen_look(args) == LOOKS[0] else HideSettings.published
     settings = make(
-        steps=args.steps, seed=args.seed, candidates=args.candidates, micro_batch=FACES_AT_A_TIME,
+        steps=args.steps, seed=args.seed, candidates=args.candidates, micro_batch=guided_at_a_time(args.device),
         look_different=args.look_different, refine=args.refine, mask=MaskSettings(Region(args.region)),
         tokens=tokens_of(args), **given,
     )  # fmt: skip

@@ -10,10 +10,15 @@ from torch import Tensor
 from ..errors import InputError, UnsupportedModelError
 from ..protocols import FaceRecognizer
 
+PICTURES_AT_ONCE = 8
+"""Pictures that recognisers see together where no gradient is wanted: memory does not grow with their number."""
+
 
 def embed_all(recognizers: Sequence[FaceRecognizer], images: Tensor, landmarks5: Tensor) -> tuple[Tensor, ...]:
-    """Embed images (B, 3, H, W) with every recogniser, one (B, D) tensor each."""
-    return tuple(recognizer.embed(images, landmarks5) for recognizer in recognizers)
+    """Embed images (B, 3, H, W) with every recogniser, one (B, D) tensor each; without gradients a few at a time."""
+    at_once = len(images) if torch.is_grad_enabled() else PICTURES_AT_ONCE
+    parts = list(zip(images.split(max(1, at_once)), landmarks5.split(max(1, at_once)), strict=True))
+    return tuple(torch.cat([recognizer.embed(*part) for part in parts]) for recognizer in recognizers)
 
 
 def embed_originals(recognizers: Sequence[FaceRecognizer], originals: Tensor, landmarks5: Tensor) -> tuple[Tensor, ...]:
@@ -33,15 +38,23 @@ def embed_originals(recognizers: Sequence[FaceRecognizer], originals: Tensor, la
     """
     if not recognizers:
         raise InputError("Expected at least one face recogniser, got none. Load one.")
-    with torch.inference_mode(False), torch.enable_grad():
-        found = embed_all(recognizers, originals.detach().clone().requires_grad_(True), landmarks5.clone())
+    with torch.inference_mode(False):
+        pictures, points = originals.detach().clone(), landmarks5.clone()
+        with torch.enable_grad():  # for one alone: what is kept for a gradient is large
+            first = embed_all(recognizers, pictures[:1].clone().requires_grad_(True), points[:1])
+        _check_gradient(recognizers, first)
+        with torch.no_grad():
+            others = [embed_all(recognizers, pictures[1:], points[1:])] if len(pictures) > 1 else []
+    return tuple(torch.cat([part.detach() for part in parts]) for parts in zip(first, *others, strict=True))
+
+
+def _check_gradient(recognizers: Sequence[FaceRecognizer], found: Sequence[Tensor]) -> None:
     for recognizer, vectors in zip(recognizers, found, strict=True):
         if not vectors.requires_grad:
             raise UnsupportedModelError(
                 f"Expected recognisers that gradients pass through, got {recognizer.name}, which gives none. "
                 "Use those that this program loads."
             )
-    return tuple(vectors.detach() for vectors in found)
 
 
 def scale_landmarks(landmarks5: Tensor, size: int, new_size: int) -> Tensor:

@@ -95,6 +95,31 @@ class EnergyGuidance:
         return self.strength * span * REFERENCE_STEPS / len(self.schedule)
 
 
+@dataclass(frozen=True, eq=False)
+class GuidedParts:
+    """Guides parts of a batch one after the other, each by an energy of its own, so that memory does not grow with the batch.
+
+    Attributes:
+        parts: Indices into the batch, and what guides these items; every item is in one part.
+    """
+
+    parts: tuple[tuple[Tensor, EnergyGuidance], ...]
+
+    def __call__(self, denoised: Tensor, sigma: float, sigma_next: float) -> Tensor:
+        """Edit the denoised estimate (B, C, h, w) of a step from sigma to sigma_next."""
+        edited = denoised.clone()
+        for items, guidance in self.parts:
+            edited[items] = guidance(denoised[items], sigma, sigma_next)
+        return edited
+
+    @property
+    def history(self) -> tuple[float, ...]:
+        """Mean energy of all items at every guided step."""
+        total = sum(len(items) for items, _ in self.parts)
+        courses = [[len(items) / total * energy for energy in guidance.history] for items, guidance in self.parts]
+        return tuple(map(sum, zip(*courses, strict=True)))
+
+
 def edited_estimate(denoised: Tensor, gradient: Tensor, sigma: float, sigma_next: float, scale: float) -> Tensor:
     """Shift the estimate so that the Euler step lands at the guided update."""
     factor = scale * (1.0 + sigma_next**2) ** 0.5 / (1.0 - sigma_next / sigma)

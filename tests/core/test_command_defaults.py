@@ -36,6 +36,8 @@ def test_hide_leaves_to_its_settings_what_depends_on_the_look(monkeypatch: pytes
     for arguments in ([], ["--look", "person"], ["--noise", "0.3"]):
         hide.run(_parsed(hide, *arguments))
     batch = {"micro_batch": FACES_AT_A_TIME}
+    hide.run(_parsed(hide, "--device", "cpu"))
+    assert made[-1].micro_batch == 1  # memory of one face, whatever the crowd
     assert made[:3] == [HideSettings(**batch), HideSettings.published(**batch), HideSettings(noise=0.3, **batch)]
 
 
@@ -49,6 +51,8 @@ def test_anonymize_leaves_to_its_settings_what_is_not_given(monkeypatch: pytest.
     for arguments in ([], ["--look", "person"], given):
         anonymize.run(_parsed(anonymize, *arguments))
     batch = {"micro_batch": FACES_AT_A_TIME}
+    anonymize.run(_parsed(anonymize, "--device", "cpu"))
+    assert made[-1].micro_batch == 1  # memory of one face, whatever the crowd
     donors = DonorSettings(follow_traits=False, sex=Sex.MAN)
     changed = AnonymizeSettings(steps=7, mask=MaskSettings(Region.HEAD), candidates=2, donors=donors, **batch)
     assert made[:3] == [AnonymizeSettings(**batch), AnonymizeSettings.published(**batch), changed]

@@ -17,10 +17,10 @@ from faceprivacy_core.errors import InputError, ModelFileError
 from faceprivacy_core.faces.detect import load_detector
 from faceprivacy_core.faces.recognizers import DEFAULT_SURROGATES, load_ensemble
 from faceprivacy_core.guidance.build import build_energy
-from faceprivacy_core.guidance.guided import EnergyGuidance, GuidanceRange, edited_estimate, unit_rms
+from faceprivacy_core.guidance.guided import EnergyGuidance, GuidanceRange, GuidedParts, edited_estimate, unit_rms
 from faceprivacy_core.images import crop_faces
 from faceprivacy_core.types import Faces
-from tests.core.guidance.toys import decode, energy_for
+from tests.core.guidance.toys import PeakMemory, decode, energy_for
 from tests.support.gaussian import GaussianDenoiser
 
 SCHEDULE = NoiseSchedule.scaled_linear()
@@ -130,6 +130,27 @@ def test_micro_batch_reaches_the_gradient():
     whole = make_guidance(1.0)
     latents = torch.randn(3, 4, 16, 16)
     torch.testing.assert_close(guidance(latents, 3.0, 1.0), whole(latents, 3.0, 1.0), rtol=1e-5, atol=1e-5)
+
+
+def test_parts_are_guided_as_the_whole_in_the_memory_of_one():
+    """Three faces in two variants each, variant by variant; variants of a face push one another."""
+    originals, latents = torch.rand(3, 3, 64, 64), torch.randn(6, 4, 64, 64)
+    whole = EnergyGuidance(energy_for(originals), decode, SCHEDULE)
+    parts = GuidedParts(
+        tuple(
+            (torch.tensor([face, 3 + face]), EnergyGuidance(energy_for(originals[face : face + 1]), decode, SCHEDULE))
+            for face in range(3)
+        )
+    )
+    peaks, found = [], []
+    for guidance in (whole, parts):
+        with PeakMemory() as taken:
+            found.append(guidance(latents, 3.0, 1.0))
+        peaks.append(taken.peak)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+    assert parts.history == pytest.approx(whole.history)
+    assert not torch.equal(found[1], latents)
+    assert peaks[1] < 0.6 * peaks[0]
 
 
 def test_step_strength_adds_up_to_the_same_for_every_step_count():
