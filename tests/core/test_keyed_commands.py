@@ -107,7 +107,7 @@ def test_inspect_needs_no_key(encrypted: Path, capsys: pytest.CaptureFixture[str
         (faces,) = json.loads(capsys.readouterr().out).values()
         assert [face["mode"] for face in faces] == ["exact", "exact"]
     assert main(["inspect", str(SAMPLES / "portrait.jpg")]) == 1
-    assert "Save Keyed Image" in capsys.readouterr().err
+    assert "Expected a keyed payload" in capsys.readouterr().err
 
 
 def test_a_passphrase_is_asked_for_and_shown_nowhere(
