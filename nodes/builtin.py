@@ -120,7 +120,9 @@ def face_latent_format(file: FaceModelFile) -> comfy.latent_formats.LatentFormat
 
 def host_vae(file: FaceModelFile) -> comfy.sd.VAE:
     """Build the host's VAE around the built-in autoencoder."""
-    return _BuiltinVae(build_autoencoder(file))
+    autoencoder = build_autoencoder(file)
+    autoencoder.crop_advice = "Cut them with Face Crop at the size that the model's loader gives"
+    return _BuiltinVae(autoencoder)
 
 
 class _BuiltinVae(comfy.sd.VAE):

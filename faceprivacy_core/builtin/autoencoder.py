@@ -142,6 +142,9 @@ class FaceAutoencoder(nn.Module):
     latent_mean: Tensor
     latent_std: Tensor
 
+    crop_advice = "Cut them at the size that the model names"
+    """What an error says to do; a host puts its own words here."""
+
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
@@ -155,7 +158,7 @@ class FaceAutoencoder(nn.Module):
         Raises:
             InputError: Not square crops of the side the model was trained on.
         """
-        self._check(images, self.config.side, "crops", "Cut them at the size that the model names")
+        self._check(images, self.config.side, "crops", self.crop_advice)
         return (self.enc(images) - self._per_channel(self.latent_mean)) / self._per_channel(self.latent_std)
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ def test_a_key_is_made_once_where_the_graph_asks_for_it(
 ) -> None:
     monkeypatch.setenv("FACEPRIVACY_KEY_DIR", str(tmp_path / "keys"))
     node, errors = pack_nodes["FacePrivacy_PrivacyKey"], core("faceprivacy_core.errors")
-    with pytest.raises(errors.KeyNotFoundError, match="'create' of Privacy Key"):
+    with pytest.raises(errors.KeyNotFoundError, match="in a graph with 'create'"):
         node.execute(name="mine")
     assert not (tmp_path / "keys").exists()
     first, second = (node.execute(name="mine", create=True).args[0] for _ in range(2))
