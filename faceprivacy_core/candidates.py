@@ -15,7 +15,7 @@ from .pixels import to_pixels
 from .protocols import FaceDetector, FaceRecognizer
 
 ACCEPTED_FMR = 0.01
-MARGIN = 0.08
+MARGIN = 0.02
 """A candidate has to stay this far below the lenient threshold at which two pictures are taken for one person."""
 MAX_DRIFT = 0.035
 """Largest mean distance of its landmarks from the person's, as a fraction of the crop's side."""
