@@ -26,7 +26,7 @@ SAVE_KEYED = "FacePrivacy_SaveKeyedImage"
 SAVE_CLEAN = "FacePrivacy_SaveCleanImage"
 KEYED_PICTURE = "encrypted_00001_.png"
 """What the encrypt workflow writes first, and the decrypt workflow opens."""
-RUN_LIMIT_S = 240.0
+RUN_LIMIT_S = 600.0
 
 
 @dataclass(frozen=True)
