@@ -20,8 +20,8 @@ from tests.support.recovery import provide_inversion
 
 FILES = sorted(WORKFLOWS.glob("*.json"))
 RUNNABLE = [path for path in FILES if not path.stem.endswith("_sd15")]
-MINUTES = ("hide_identity", "cloak_faces")
-"""Templates that run when asked to: their nodes run in the tests of the host, and as long a way in `cloak`."""
+MINUTES = ("hide_identity", "cloak", "cloak_faces")
+"""Templates that run when asked to; their nodes run in the tests of the host."""
 RUN_LIMIT_S = 1200.0
 OPEN_ATTEMPTS = 5
 RUN_BUTTON = '[data-testid="queue-button"]'
