@@ -12,10 +12,10 @@ from typing import Any
 from devtools.blueprints import PATH, blueprint_text
 from devtools.client import ComfyClient
 from devtools.comfyui import make_base
-from devtools.console import DevError, say
+from devtools.console import say
 from devtools.options import api_parser
 from devtools.paths import API_COPIES, HOST_TREE, WORKFLOWS, shown
-from devtools.server import ComfyServer, ended_by_signals
+from devtools.server import ComfyServer, run_to_the_end
 from devtools.workflow import load_workflow, to_prompt
 
 
@@ -45,16 +45,7 @@ def write_api_copies() -> None:
 def main() -> int:
     """Run from the command line; the set-up must be done."""
     api_parser().parse_args()
-    try:
-        with ended_by_signals():
-            write_api_copies()
-    except DevError as error:
-        say(f"\n{error}")
-        return 1
-    except KeyboardInterrupt:
-        say("\nStopped.")
-        return 130
-    return 0
+    return run_to_the_end(write_api_copies)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from devtools.options import demo_parser
 from devtools.paths import HOST_TREE, WORKFLOWS, shown
 from devtools.pictures import provide_pictures
 from devtools.results import read_report, save_outputs, table
-from devtools.server import ComfyServer, ended_by_signals
+from devtools.server import ComfyServer, run_to_the_end
 from devtools.workflow import load_workflow, set_values, to_prompt
 
 
@@ -107,16 +107,7 @@ def _print_results(saved: Sequence[Path], watch: Stopwatch) -> None:
 def main() -> int:
     """Run the demo from the command line; the set-up must be done."""
     options = demo_parser().parse_args()
-    try:
-        with ended_by_signals():
-            run_demo(options)
-    except DevError as error:
-        say(f"\n{error}")
-        return 1
-    except KeyboardInterrupt:
-        say("\nStopped. The host was ended too.")
-        return 130
-    return 0
+    return run_to_the_end(lambda: run_demo(options))
 
 
 if __name__ == "__main__":

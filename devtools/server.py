@@ -11,13 +11,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 
 from devtools.commands import environment_without_python_settings, tail
-from devtools.console import DevError
+from devtools.console import DevError, say
 
 ADDRESS = "127.0.0.1"
 START_LIMIT_S = 300.0
@@ -218,6 +218,20 @@ class ComfyServer:
                 capture_output=True,
                 check=False,
             )
+
+
+def run_to_the_end(job: Callable[[], None]) -> int:
+    """Run a program's job, which may start hosts, and return its exit status; what was started ends with it."""
+    try:
+        with ended_by_signals():
+            job()
+    except DevError as error:
+        say(f"\n{error}")
+        return 1
+    except KeyboardInterrupt:
+        say("\nStopped. The host was ended too.")
+        return 130
+    return 0
 
 
 @contextmanager

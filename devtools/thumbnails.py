@@ -19,7 +19,7 @@ from devtools.console import DevError, say, step
 from devtools.options import thumbnails_parser
 from devtools.paths import DOCS_IMAGES, HOST_TREE, SAMPLE_PHOTO, WORKFLOWS, shown
 from devtools.results import Verdict, read_report, table
-from devtools.server import ComfyServer, ended_by_signals
+from devtools.server import ComfyServer, run_to_the_end
 from devtools.workflow import Prompt, load_workflow, to_prompt
 
 SIZE = (640, 400)
@@ -156,16 +156,7 @@ def _write_row(path: Path, pictures: Sequence[Image.Image]) -> None:
 def main() -> int:
     """Run from the command line; the set-up must be done."""
     options: argparse.Namespace = thumbnails_parser().parse_args()
-    try:
-        with ended_by_signals():
-            make_thumbnails(options.names)
-    except DevError as error:
-        say(f"\n{error}")
-        return 1
-    except KeyboardInterrupt:
-        say("\nStopped.")
-        return 130
-    return 0
+    return run_to_the_end(lambda: make_thumbnails(options.names))
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def _pick_numbers(found: list[list[Face]], numbers: tuple[int, ...]) -> list[lis
     if missing:
         raise InputError(
             f"Expected face numbers below {most} (the most faces found in one image), got {missing}. "
-            "Look at the numbered preview."
+            "Look at the numbered preview (on the command line: --dry-run)."
         )
     return [[faces[number] for number in numbers if number < len(faces)] for faces in found]
 
