@@ -125,7 +125,7 @@ def test_image_mode_brings_the_faces_back_from_the_published_pixels(
     client: ComfyClient, object_info: dict[str, Any], encrypt: Encrypt, two_people: Pixels, two_name: str
 ) -> None:
     prompt = graphs.encrypt_prompt(object_info, two_name, mode="image", verify=False)
-    graphs.inputs(prompt, ENCRYPT).update(steps=10)
+    graphs.inputs(prompt, ENCRYPT).update(steps=20)
     graphs.inputs(prompt, MASK).update(which="by number", numbers="0")
     name, published, report = encrypt(prompt, "image")
     assert "sealed 512 bytes" in report  # two numbers for each of 32 channels
