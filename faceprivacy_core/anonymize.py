@@ -19,7 +19,7 @@ from torch import Tensor
 from .auditions import Audition, audition, judge_in_place
 from .builtin.donors import rim_of
 from .candidates import best_of
-from .diffusion.model import Capability, LatentModel, require
+from .diffusion.model import Capability, LatentModel, enlarger, require
 from .donors import DonorSettings, Person, choose_donors, donor_pictures, fill_in, rank_donors, see_person, take_person
 from .embeddings.inversion import ModelIdentity, inversion_of_tokens
 from .embeddings.schedule import recover_schedule
@@ -190,7 +190,8 @@ def anonymize_where_possible(
         some = take_crops(crops, sorted(index for index in taken if taken[index] == number))
         torch.maximum(whole, draw[number](images, some.faces), out=whole)
     faces_by_variant = torch.stack([drawn[index][variant] for variant in range(settings.variants) for index in sorted(drawn)])
-    return RegenerateResult(paste_faces(images, faces_by_variant, kept, whole, sharpen=True), whole, kept, energies), missed
+    pasted = paste_faces(images, faces_by_variant, kept, whole, sharpen=True, enlarge=enlarger(model))
+    return RegenerateResult(pasted, whole, kept, energies), missed
 
 
 def draw_in_masks(

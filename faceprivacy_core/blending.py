@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from .images import check_mask, check_results, cut, paste_faces
+from .images import Enlarge, check_mask, check_results, cut, paste_faces
 from .ovals import SKIN
 from .texture import gaussian_blur
 from .types import FaceCrops
@@ -68,7 +68,9 @@ def match_seam(pictures: Tensor, references: Tensor, mask: Tensor) -> Tensor:
     return (pictures + spread_out(difference, known)).clamp(0.0, 1.0)
 
 
-def paste_blended(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor) -> Tensor:
+def paste_blended(
+    images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor, *, enlarge: Enlarge | None = None
+) -> Tensor:  # fmt: skip
     """Put changed crops back with their colours matched along the seam and their sharpness to the picture.
 
     Arguments and errors as for `images.paste_faces`; crops of another size than they were cut at are resampled first.
@@ -77,7 +79,8 @@ def paste_blended(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tenso
     check_results(results, crops)
     if results.shape[-1] != crops.size:
         results = F.interpolate(results, size=(crops.size, crops.size), mode="bicubic", antialias=True).clamp(0.0, 1.0)
-    return paste_faces(images, match_seam(results, cut(images, crops), cut(mask, crops)), crops, mask, sharpen=True)
+    fitted = match_seam(results, cut(images, crops), cut(mask, crops))
+    return paste_faces(images, fitted, crops, mask, sharpen=True, enlarge=enlarge)
 
 
 def seam(pictures: Tensor, references: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from .align import FFHQ_TEMPLATE, estimate_similarity, invert_affine, transform_
 from .errors import InputError, NoFaceError
 from .ovals import FACE
 from .pixels import as_in, as_values, without_colours
-from .texture import match_sharpness
+from .texture import MAX_AMOUNT, match_sharpness
 from .types import Face, FaceCrop, FaceCrops, Faces, FloatArray
 
 MIN_EYE_MOUTH_PX = 5.0
@@ -21,6 +21,12 @@ MIN_EYE_MOUTH_PX = 5.0
 
 BAND_ROWS = 256
 """Rows of a picture that are shared out at a time."""
+
+ENLARGE_FROM = 1.3
+"""Pixels of the picture for each of a result from which on a result is enlarged, if something can."""
+
+Enlarge = Callable[[Tensor], Tensor]
+"""Draws crops (B, 3, S, S) in [0, 1] with more pixels and finer detail."""
 
 RIM = 0.04
 """Width of the rim of a crop over which its weight falls to 0, as a fraction of its side."""
@@ -93,12 +99,19 @@ def take_crops(crops: FaceCrops, numbers: Sequence[int]) -> FaceCrops:
     return replace(crops, items=tuple(crops.items[number] for number in numbers), faces=kept)
 
 
+def magnification(crop: FaceCrop) -> float:
+    """Return how many pixels of the picture a pixel of the crop is wide."""
+    return float(np.sqrt(abs(np.linalg.det(crop.crop_to_image[:, :2]))))
+
+
 def crop_landmarks(crops: FaceCrops) -> Tensor:
     """Return the landmarks of all crops in crop pixels, (N, 5, 2) float32."""
     return torch.from_numpy(np.stack([crop.landmarks5 for crop in crops.items])).float()
 
 
-def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor, *, sharpen: bool = False) -> Tensor:
+def paste_faces(
+    images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor, *, sharpen: bool = False, enlarge: Enlarge | None = None
+) -> Tensor:  # fmt: skip
     """Put changed crops back at full resolution.
 
     Args:
@@ -108,6 +121,7 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor,
         crops: Placement of the N crops.
         mask: (B, 1, H, W) in [0, 1], where and how strongly a picture is replaced.
         sharpen: Give the new faces the sharpness that the old ones have in the picture; see `texture.match_sharpness`.
+        enlarge: Asked for more pixels where a face is large in the picture, one at a time; see `ENLARGE_FROM`.
 
     Returns:
         (V * B, 3, H, W), values or bytes as `images`. Where the mask is 0 every one is exactly that of `images`.
@@ -122,19 +136,24 @@ def paste_faces(images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor,
     check_results(results, crops)
     _check_mask_and_values(images, results, mask)
     shares = share_mask(crops, mask)
-    variants = [_paste_variant(images, variant, crops, shares, sharpen) for variant in results.split(len(crops))]
+    variants = [_paste_variant(images, variant, crops, shares, sharpen, enlarge) for variant in results.split(len(crops))]
     return variants[0] if len(variants) == 1 else torch.cat(variants)
 
 
-def _paste_variant(images: Tensor, results: Tensor, crops: FaceCrops, shares: list[Share], sharpen: bool) -> Tensor:
+def _paste_variant(
+    images: Tensor, results: Tensor, crops: FaceCrops, shares: list[Share], sharpen: bool, enlarge: Enlarge | None
+) -> Tensor:  # fmt: skip
     pasted, without_colour = images.clone(), [_is_grey(image) for image in images]
     for crop, result, share in zip(crops.items, results, shares, strict=True):
+        if enlarge is not None and magnification(crop) * crop.size > ENLARGE_FROM * result.shape[-1]:
+            result = enlarge(result[None])[0].clamp(0.0, 1.0)
         layer = _lay(result, crop, share, without_colour[crop.face.image_index], cubic=True)
         stored = share.window_of(pasted[crop.face.image_index])
         window = as_values(stored)
         if sharpen and layer.numel():
             inside = FACE.holds(*_crop_position(crop, share.rows, share.columns))[None, None].to(layer)
-            layer = match_sharpness(layer.clamp(0.0, 1.0)[None], window[None], inside)[0]
+            coarse = max(1.0, magnification(crop) * crop.size / result.shape[-1])  # finer than its pixels a face has no detail
+            layer = match_sharpness(layer.clamp(0.0, 1.0)[None], window[None], inside, MAX_AMOUNT / coarse)[0]
         blended = (window + share.weights * (layer - window)).clamp(0.0, 1.0)
         stored.copy_(torch.where(share.weights > 0, as_in(stored, blended), stored))
     return pasted

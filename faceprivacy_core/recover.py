@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .diffusion.inversion import invert_euler
-from .diffusion.model import Capability, LatentModel, identity_of
+from .diffusion.model import Capability, LatentModel, enlarger, identity_of
 from .diffusion.samplers import sample_euler
 from .diffusion.schedules import ddim_sigmas
 from .embeddings.inversion import FaceInversion, NoiseMap, StageTokens
@@ -171,4 +171,5 @@ def recover_faces(
             "picture as it was written, neither resized nor turned."
         )
     masks = draw_masks(crops.faces, mask or MaskSettings())[:, None]
-    return paste_faces(images, recover_crops(inversion, model, progress=progress), crops, masks)
+    drawn = recover_crops(inversion, model, progress=progress)
+    return paste_faces(images, drawn, crops, masks, enlarge=enlarger(model))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .diffusion.model import LatentModel
+from .diffusion.model import LatentModel, enlarger
 from .diffusion.samplers import Background, sample_euler
 from .diffusion.schedules import ddim_sigmas
 from .embeddings.inversion import FaceInversion
@@ -155,7 +155,7 @@ def regenerate_faces(
     changeable = regeneration_mask(cut(mask, crops))
     results, energies = regenerate_crops(originals, changeable, crops, model, settings, make_energy, progress=progress)
     del originals, changeable
-    return RegenerateResult(paste_faces(images, results, crops, mask), mask, crops, energies)
+    return RegenerateResult(paste_faces(images, results, crops, mask, enlarge=enlarger(model)), mask, crops, energies)
 
 
 def regenerate_crops(

@@ -12,16 +12,17 @@ FINE_PX = 1.0
 """Standard deviation of the blur that separates fine detail, in pixels of the crop."""
 
 
-def match_sharpness(images: Tensor, references: Tensor, weight: Tensor) -> Tensor:
+def match_sharpness(images: Tensor, references: Tensor, weight: Tensor, most: float = MAX_AMOUNT) -> Tensor:
     """Raise the fine detail of images until the variance of their Laplacian is that of the references.
 
     With d the detail of an image x, the Laplacian of x + a d is L(x) + a L(d), so its variance is a quadratic in a,
-    whose positive root is taken, between 0 (never softer than drawn) and MAX_AMOUNT.
+    whose positive root is taken, between 0 (never softer than drawn) and `most`.
 
     Args:
         images: (V * N, 3, S, S) in [0, 1], variant by variant.
         references: (N, 3, S, S) in [0, 1].
         weight: (1 or N, 1, S, S), 1 where the sharpness is measured.
+        most: Largest a.
 
     Returns:
         (V * N, 3, S, S) in [0, 1].
@@ -34,7 +35,7 @@ def match_sharpness(images: Tensor, references: Tensor, weight: Tensor) -> Tenso
     own, mixed, added = _moment(edges, edges, weight), _moment(edges, fine, weight), _moment(fine, fine, weight)
     missing = (wanted - own).clamp(min=0.0)
     amount = ((mixed.square() + added * missing).sqrt() - mixed) / added.clamp(min=1e-12)
-    amount = torch.where(added > 1e-12, amount, torch.zeros_like(amount)).clamp(0.0, MAX_AMOUNT)
+    amount = torch.where(added > 1e-12, amount, torch.zeros_like(amount)).clamp(0.0, most)
     return (images + amount.view(-1, 1, 1, 1) * detail).clamp(0.0, 1.0)
 
 

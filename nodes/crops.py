@@ -6,12 +6,13 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..faceprivacy_core.blending import paste_blended
+from ..faceprivacy_core.builtin.model import FaceEncoder
 from ..faceprivacy_core.errors import InputError
 from ..faceprivacy_core.images import check_mask, crop_faces, cut, paste_faces
 from ..faceprivacy_core.regenerate import regeneration_mask
 from ..faceprivacy_core.types import FaceCrops, Faces
 from . import _convert
-from ._types import CropsType, FacesType
+from ._types import CropsType, EncoderType, FacesType
 
 NO_CROP = (
     "Expected the crops of faces, but no face was found or chosen, so Face Crop has none. Put what changes the crops between "
@@ -93,6 +94,11 @@ class FacePaste(io.ComfyNode):
                     tooltip="For new faces: match their colours along the seam and their sharpness to the picture. Leave it "
                     "off where the very pixels count, as when originals come back.",
                 ),
+                EncoderType.Input(
+                    "face_encoder", optional=True,
+                    tooltip="From Load Built-in Face Model: draws the detail of faces that are larger in the picture than in "
+                    "their crop. Without it they get softer.",
+                ),
             ],
             outputs=[io.Image.Output("image", tooltip="The pictures with changed faces.")],
         )  # fmt: skip
@@ -100,14 +106,14 @@ class FacePaste(io.ComfyNode):
     @classmethod
     def check_lazy_status(
         cls, image: io.Image.Type, mask: io.Mask.Type, crops: FaceCrops, changed: io.Image.Type | None = None,
-        blend: bool = False,
+        blend: bool = False, face_encoder: FaceEncoder | None = None,
     ) -> list[str]:  # fmt: skip
         return ["changed"] if changed is None and len(crops) > 0 else []
 
     @classmethod
     def execute(
         cls, image: io.Image.Type, mask: io.Mask.Type, crops: FaceCrops, changed: io.Image.Type | None = None,
-        blend: bool = False,
+        blend: bool = False, face_encoder: FaceEncoder | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         if len(crops) == 0:
             return io.NodeOutput(image)
@@ -116,5 +122,7 @@ class FacePaste(io.ComfyNode):
         images = _convert.image_to_core(image)
         masks = _convert.mask_to_core(mask, len(images))
         results = _convert.image_to_core(changed)
-        pasted = paste_blended(images, results, crops, masks) if blend else paste_faces(images, results, crops, masks)
+        enlarge = None if face_encoder is None or face_encoder.extra.detail is None else face_encoder.enlarge
+        paste = paste_blended if blend else paste_faces
+        pasted = paste(images, results, crops, masks, enlarge=enlarge)
         return io.NodeOutput(_convert.core_to_image(pasted))

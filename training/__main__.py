@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from faceprivacy_core.builtin.model import read_face_model_file
+from faceprivacy_core.builtin.model import build_autoencoder, read_face_model_file
 
 from .autoencoder import AutoencoderStage, load_trained
 from .data import draw_file, load_pictures
+from .detail import DetailStage
 from .diffusion import DiffusionStage
 from .export import export
+from .extra import export_extra
 from .faces import SYNTHETIC
 from .features import FeatureBasis, find_basis
 from .generator import Generator, load_generator, pack_generator
@@ -23,7 +25,7 @@ from .pictures import FacePool
 from .settings import Settings, load_settings
 from .speed import matrix_peak, measure_speed
 
-STAGES = ("pack", "data", "autoencoder", "diffusion", "export", "speed")
+STAGES = ("pack", "data", "autoencoder", "diffusion", "export", "detail", "extra", "speed")
 DEFAULT_CONFIG = Path(__file__).parent / "face256.toml"
 
 
@@ -50,6 +52,11 @@ def run(stage: str, settings: Settings, minutes: float | None = None) -> None:
     elif stage == "diffusion":
         trained = make_diffusion(settings, pool)
         run_stage(trained, settings.folder, minutes, options.save_every_s, options.log_every)
+    elif stage == "detail":
+        trained = make_detail(settings, pool)
+        run_stage(trained, settings.folder, minutes, options.save_every_s, options.log_every)
+    elif stage == "extra":
+        export_extra(settings, pool, load_blocks(settings))
     elif stage == "speed":
         report_speed(settings, pool)
     elif stage == "export":
@@ -87,6 +94,17 @@ def make_diffusion(settings: Settings, pool: FacePool) -> DiffusionStage:
     autoencoder.latent_mean.copy_(latents.mean)
     autoencoder.latent_std.copy_(latents.std)
     return DiffusionStage(settings, latents, autoencoder)
+
+
+def make_detail(settings: Settings, pool: FacePool) -> DetailStage:
+    """Make the stage of the detail head for a finished model file."""
+    file = read_face_model_file(Path(settings.detail.model))
+    return DetailStage(settings, pool, build_autoencoder(file), load_blocks(settings))
+
+
+def load_blocks(settings: Settings) -> Generator | None:
+    """Load the generator; ovals have none."""
+    return None if settings.data.generator == SYNTHETIC else load_generator(Path(settings.data.generator))
 
 
 def known_scale(settings: Settings) -> tuple[Tensor, Tensor] | None:

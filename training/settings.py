@@ -168,6 +168,36 @@ class DiffusionSettings:
 
 
 @dataclass(frozen=True)
+class DetailSettings:
+    """The detail head, which enlarges crops.
+
+    Attributes:
+        model: Model file whose autoencoder it belongs to.
+        widths, hidden: See `faceprivacy_core.builtin.detail.DetailConfig`.
+        l1, perceptual, adversarial: Weights of the losses; 0 leaves one out.
+        kept: Weight of the L1 between mean colours of squares of a crop and of what was enlarged.
+        adversarial_from, critic_channels, critic_learning_rate, latent_noise, ema: See `AutoencoderSettings`.
+    """
+
+    model: str = "faceprivacy_core/builtin/face_model.safetensors"
+    widths: tuple[int, int] = (128, 128)
+    hidden: int = 48
+    steps: int = 1500
+    batch: int = 4
+    learning_rate: float = 5e-4
+    warm_up: int = 50
+    l1: float = 1.0
+    kept: float = 1.0
+    perceptual: float = 1.0
+    adversarial: float = 0.1
+    adversarial_from: int = 200
+    critic_channels: int = 32
+    critic_learning_rate: float = 2e-4
+    latent_noise: float = 0.1
+    ema: float = 0.995
+
+
+@dataclass(frozen=True)
 class ExportSettings:
     """The file that is shipped.
 
@@ -196,6 +226,7 @@ class Settings:
     data: DataSettings = field(default_factory=DataSettings)
     autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
     diffusion: DiffusionSettings = field(default_factory=DiffusionSettings)
+    detail: DetailSettings = field(default_factory=DetailSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
 
     @property

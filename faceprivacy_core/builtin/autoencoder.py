@@ -126,11 +126,15 @@ class Decoder(nn.Module):
         self.head = PixelHead(widths[-1], config.head_channels)
 
     def forward(self, raw: Tensor) -> Tensor:
+        return self.head(*self.features(raw))
+
+    def features(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the head gets: features (B, D, S/2, S/2) and styles (B, 512)."""
         style = self.style(raw)
         x = self.lift(raw)
         for block in self.blocks:
             x = block(x, style)
-        return self.head(x, style)
+        return x, style
 
 
 class FaceAutoencoder(nn.Module):

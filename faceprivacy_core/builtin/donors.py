@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ModelFileError
+from .traits import WOMAN, TraitReader
 
 VECTORS = "vectors."
 SEX_COST = 20.0
@@ -38,6 +39,7 @@ class DonorBank:
         women: (D,) bool, apparent sex.
         older: (D,) bool, about fifty or more by appearance.
         flawed: Numbers of donors that are lent to nobody.
+        woman: Reads the apparent sex of other faces; None where nothing was trained for it.
     """
 
     latents: Tensor
@@ -47,6 +49,7 @@ class DonorBank:
     women: Tensor
     older: Tensor
     flawed: tuple[int, ...] = ()
+    woman: TraitReader | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -72,8 +75,13 @@ def rim_of(mask: Tensor, size: int) -> Tensor:
     return 4.0 * inside * (1.0 - inside)
 
 
+def read_woman(bank: DonorBank, latents: Tensor) -> Tensor:
+    """Read the apparent sex off latents (N, C, h, w), (N,) in [0, 1], 1 for a woman; by the bank where it has no reader."""
+    return read_trait(bank, bank.women, latents) if bank.woman is None else bank.woman.read(latents)
+
+
 def read_trait(bank: DonorBank, trait: Tensor, latents: Tensor, cells: Tensor | None = None) -> Tensor:
-    """Read an apparent trait off latents.
+    """Read an apparent trait off latents by comparing with the donors.
 
     Args:
         bank: Whose donors show what it looks like.
@@ -92,12 +100,15 @@ def read_trait(bank: DonorBank, trait: Tensor, latents: Tensor, cells: Tensor | 
     return ((asked @ (known.T @ weights) + 1.0) / 2.0).clamp(0.0, 1.0)
 
 
-def build_donors(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> DonorBank:
+def build_donors(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], traits: Mapping[str, TraitReader] | None = None
+) -> DonorBank:  # fmt: skip
     """Build the bank of a model file.
 
     Args:
         config: The header's `donors`: `sex` of every donor as one letter (w, m), `age` as one (a, o).
         tensors: Weights of the part `donors`, already float32.
+        traits: Readers of traits, by name.
 
     Raises:
         ModelFileError: The bank is missing, or its parts are not of the same faces.
@@ -115,7 +126,7 @@ def build_donors(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Do
     women, older = ([letter == wanted for letter in letters] for letters, wanted in ((sexes, "w"), (ages, "o")))
     return DonorBank(
         tensors["latents"], tensors["landmarks5"], tensors["skin"], vectors, torch.tensor(women), torch.tensor(older),
-        FLAWED.get(_bank_id(sexes, ages), ()),
+        FLAWED.get(_bank_id(sexes, ages), ()), (traits or {}).get(WOMAN),
     )  # fmt: skip
 
 

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from ..diffusion.attention import Recording, record_self_attention
 from ..diffusion.backends.diffusers import DiffusersDenoiser
-from ..diffusion.model import Capability, Condition, Part, Result
+from ..diffusion.model import ADVICE, Capability, Condition, Part, Result
 from ..diffusion.schedules import NoiseSchedule
-from ..errors import InputError, ModelFileError
+from ..errors import InputError, ModelFileError, UnsupportedModelError
 from ..fingerprints import named_weights
 from ..protocols import Denoiser
 from .autoencoder import AutoencoderConfig, FaceAutoencoder
 from .donors import DonorBank, build_donors
+from .extra import EXTRA_FILE, Extra, load_extra
 from .tokens import TokenConfig, TokenHead
 
 FORMAT = "faceprivacy-face-model"
@@ -47,6 +48,7 @@ class FaceModelFile:
         config: Header: `name`, `resolution`, `unet` (diffusers configuration),
             `autoencoder`, `tokens`, `schedule`, `prediction`, `preview` (RGB factors), `donors`.
         unet, autoencoder, tokens, donors: State dictionaries.
+        path: Where the file lies.
     """
 
     config: dict[str, Any]
@@ -54,6 +56,7 @@ class FaceModelFile:
     autoencoder: dict[str, Tensor]
     tokens: dict[str, Tensor]
     donors: dict[str, Tensor]
+    path: Path
 
     @property
     def autoencoder_config(self) -> AutoencoderConfig:
@@ -90,7 +93,17 @@ class FaceEncoder:
         Raises:
             ModelFileError: The file has none.
         """
-        return build_donors(self.file.config.get("donors", {}), self.file.donors)
+        return build_donors(self.file.config.get("donors", {}), self.file.donors, self.extra.traits)
+
+    @cached_property
+    def extra(self) -> Extra:
+        """What was trained for this model after it; there is nothing in it where no file for it lies beside the model's.
+
+        Raises:
+            ModelFileError: See `extra.load_extra`.
+        """
+        with torch.inference_mode(False):
+            return load_extra(self.file.path.with_name(EXTRA_FILE), self.autoencoder)
 
     @property
     def device(self) -> torch.device:
@@ -104,6 +117,23 @@ class FaceEncoder:
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents to images, about [0, 1], not clipped."""
         return (self.autoencoder.decode(latents) + 1.0) / 2.0
+
+    @torch.no_grad()
+    def enlarge(self, crops: Tensor) -> Tensor:
+        """Draw crops (B, 3, S, S) in [0, 1] at twice their side with finer detail, about [0, 1], not clipped.
+
+        They come back on the device and in the type that they came with.
+
+        Raises:
+            UnsupportedModelError: There is no detail.
+        """
+        if self.extra.detail is None:
+            raise UnsupportedModelError(
+                f"Expected a model {Capability.DETAIL.value}, got {self.model_name}. {ADVICE[Capability.DETAIL]}"
+            )
+        seen = crops.to(self.autoencoder.latent_mean) * 2.0 - 1.0
+        features = self.autoencoder.dec.features(self.autoencoder.enc(seen))
+        return ((self.extra.detail.to(self.device)(seen, *features) + 1.0) / 2.0).to(crops)
 
     def encode_tokens(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, S, S) in [0, 1] to tokens (B, L, 768)."""
@@ -159,6 +189,7 @@ class FaceModel(FaceEncoder):
     @property
     def capabilities(self) -> frozenset[Capability]:
         lacking = set() if self.file.donors else {Capability.DONORS}
+        lacking |= {Capability.DETAIL} if self.extra.detail is None else set()
         return frozenset(Capability) - lacking - ({Capability.EXACT} if self.bf16 else set())
 
     def denoise(self, x: Tensor, sigma: Tensor | float, cond: Condition | Tensor) -> Tensor:
@@ -254,7 +285,7 @@ def read_face_model_file(path: Path = DEFAULT_FILE) -> FaceModelFile:
     if missing or not isinstance(config, dict):
         raise ModelFileError(f"Expected a header with {', '.join(missing) or 'names'} in {path}, got one without.")
     parts = {part: _with_prefix(weights, part + ".") for part in ("unet", "autoencoder", "tokens", "donors")}
-    return FaceModelFile(config, **parts)
+    return FaceModelFile(config, **parts, path=path)
 
 
 def check_draws(file: FaceModelFile) -> None:

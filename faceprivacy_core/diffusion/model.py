@@ -48,6 +48,7 @@ class Capability(str, Enum):
     DONORS = "that brings a bank of faces of nobody"
     EXACT = "that computes in float32, so that every step can be repeated backwards"
     SHORT_CUT = "whose truncated gradient agrees with the full one"
+    DETAIL = "that draws a crop at twice its side"
 
 
 ADVICE = {
@@ -57,6 +58,7 @@ ADVICE = {
     Capability.DONORS: "Use the built-in model, or the look of the person, pushed away.",
     Capability.EXACT: "Load it in fp32, or use mode latent or exact.",
     Capability.SHORT_CUT: "Leave the gradient whole.",
+    Capability.DETAIL: "Paste its crops as they are.",
 }
 
 
@@ -102,7 +104,7 @@ class LatentModel(Protocol):
         capabilities: What it can do besides.
         at_once: Crops that may be in memory together while gradients are wanted.
 
-    With `DONORS` it has `donors`, too, a `builtin.donors.DonorBank`.
+    With `DONORS` it has `donors`, too, a `builtin.donors.DonorBank`; with `DETAIL` it has `enlarge`, an `images.Enlarge`.
     """
 
     @property
@@ -209,6 +211,11 @@ def fingerprint_of(model: LatentModel, *parts: Part) -> str:
     weights = chain.from_iterable(model.weights(part) for part in parts)
     first = next(weights, None)
     return "" if first is None else fingerprint(chain([first], weights))
+
+
+def enlarger(model: LatentModel) -> Callable[[Tensor], Tensor] | None:
+    """Return what draws crops of a model with more pixels, for `images.paste_faces`; None if nothing does."""
+    return model.enlarge if Capability.DETAIL in model.capabilities else None
 
 
 def require(model: LatentModel, capability: Capability, purpose: str) -> None:

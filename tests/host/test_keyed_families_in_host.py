@@ -110,7 +110,7 @@ def test_exact_mode_draws_a_cover_and_opens_bit_by_bit(
     assert torch.equal(decrypt(keyed), face[0])
 
 
-@pytest.mark.parametrize("family", ["SD1.5", "SDXL"])
+@pytest.mark.parametrize("family", ["SDXL"])
 def test_image_mode_returns_on_a_model_whose_steps_can_be_inverted(
     core: Core, face: Face, encrypt: Callable[..., Any], decrypt: Callable[..., Tensor], family: str
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from faceprivacy_core.builtin.detail import twice
 from faceprivacy_core.builtin.model import load_face_model
 from training.__main__ import run
 from training.autoencoder import load_trained, make_autoencoder
@@ -25,7 +26,8 @@ TOY = Path(__file__).parents[2] / "training" / "toy.toml"
 
 
 def settings_in(folder: Path, *changes: str) -> Settings:
-    return load_settings(TOY, [f'run.folder="{folder.as_posix()}"', *changes])
+    here = [f'run.folder="{folder.as_posix()}"', f'detail.model="{(folder / "face_model.safetensors").as_posix()}"']
+    return load_settings(TOY, [*here, *changes])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +43,7 @@ def _one_thread() -> Iterator[None]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every stage ran once."""
     folder = tmp_path_factory.mktemp("training")
-    for stage in ("data", "autoencoder", "diffusion", "export"):
+    for stage in ("data", "autoencoder", "diffusion", "export", "detail", "extra"):
         run(stage, settings_in(folder))
     return folder
 
@@ -58,7 +60,7 @@ def test_losses_fall(trained: Path, log: str, name: str, factor: float):
 
 
 def test_pictures_to_look_at_are_written(trained: Path):
-    for name in ("autoencoder", "autoencoder_curves", "diffusion", "diffusion_curves"):
+    for name in ("autoencoder", "autoencoder_curves", "diffusion", "diffusion_curves", "detail", "detail_curves"):
         assert (trained / f"{name}.png").stat().st_size > 500
 
 
@@ -78,14 +80,26 @@ def test_the_exported_file_loads_and_decodes_like_the_trained_network(trained: P
     assert len(model.denoiser.schedule) == 1000
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
+def test_the_detail_head_is_found_beside_the_model_and_enlarges_like_the_trained_network(trained: Path):
+    model = load_face_model(trained / "face_model.safetensors")
+    crops = OvalSource(32).draw(0, 2).float() / 255.0
+    enlarged = model.enlarge(crops)
+    assert enlarged.shape == (2, 3, 64, 64)
+    assert not torch.allclose(enlarged, twice(crops), atol=1e-4)
+    state = load_checkpoint(trained / "detail.pt")["state"]
+    for name, value in model.extra.detail.state_dict().items():
+        torch.testing.assert_close(value, (state["model"] | state["average"])[name], rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "diffusion", "detail"])
 def test_a_resumed_run_equals_an_uninterrupted_one(trained: Path, tmp_path: Path, stage: str):
-    short = ("autoencoder.steps=12", "autoencoder.adversarial_from=4", "diffusion.steps=12")
+    short = ("autoencoder.steps=12", "autoencoder.adversarial_from=4", "diffusion.steps=12", "detail.steps=12")
     results = []
     for name, pauses in (("at once", [12]), ("in parts", [5, 12])):
         folder = tmp_path / name
         folder.mkdir()
-        for file in ("faces.npy", "faces.json", *(["autoencoder.pt"] if stage == "diffusion" else [])):
+        needs = {"autoencoder": [], "diffusion": ["autoencoder.pt"], "detail": ["face_model.safetensors"]}[stage]
+        for file in ("faces.npy", "faces.json", *needs):
             (folder / file).write_bytes((trained / file).read_bytes())
         for pause in pauses:
             stop_at(pause, stage, settings_in(folder, *short))

@@ -1,0 +1,85 @@
+"""What was trained for a finished model file after it: the detail head, and readers of traits, in a small file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import ModelFileError
+from ..fingerprints import fingerprint, named_weights
+from .autoencoder import FaceAutoencoder
+from .detail import DetailConfig, DetailHead
+from .traits import TraitReader
+
+EXTRA_FILE = "face_model_extra.safetensors"
+EXTRA_FORMAT = "faceprivacy-face-model-extra"
+EXTRA_VERSION = "1"
+_DAMAGE = (SafetensorError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, eq=False)
+class Extra:
+    """Contents of the file.
+
+    Attributes:
+        detail: Draws crops at twice their side; None where there is none.
+        traits: Readers by the name of the trait.
+    """
+
+    detail: DetailHead | None
+    traits: Mapping[str, TraitReader]
+
+
+NOTHING = Extra(None, {})
+
+
+def load_extra(path: Path, autoencoder: FaceAutoencoder) -> Extra:
+    """Load the file that lies beside a model file, float32, frozen; without one there is nothing in it.
+
+    Raises:
+        ModelFileError: The file is damaged, of another format, or belongs to another autoencoder.
+    """
+    if not path.is_file():
+        return NOTHING
+    try:
+        with safe_open(path, "pt") as file:
+            found = file.metadata() or {}
+            kind = (found.get("format"), found.get("version"))
+            if kind != (EXTRA_FORMAT, EXTRA_VERSION):
+                raise ModelFileError(
+                    f"Expected a {EXTRA_FORMAT} file of version {EXTRA_VERSION}, got format {kind[0]!r}, version {kind[1]!r} "
+                    f"in {path}. Fetch the file of this release again, or take it away."
+                )
+            header = json.loads(found["config"])
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
+        meant = str(header["autoencoder"])
+        extra = Extra(_detail(header, tensors), _traits(header, tensors))
+    except _DAMAGE as error:
+        raise ModelFileError(f"{path} is damaged ({error}). Fetch the file again, or take it away.") from error
+    own = fingerprint(named_weights(autoencoder))
+    if meant != own:
+        raise ModelFileError(
+            f"Expected what belongs to the model beside it (autoencoder {own[:8]}), got that of another (autoencoder "
+            f"{meant[:8]}) in {path}. Fetch both files of one release again, or take this one away."
+        )
+    return extra
+
+
+def _detail(header: Mapping[str, object], tensors: Mapping[str, Tensor]) -> DetailHead | None:
+    if "detail" not in header:
+        return None
+    shape = {name: tuple(value) if isinstance(value, list) else value for name, value in header["detail"].items()}
+    head = DetailHead(DetailConfig(**shape))
+    prefix = "detail."
+    head.load_state_dict({name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)})
+    return head.eval().requires_grad_(False)
+
+
+def _traits(header: Mapping[str, object], tensors: Mapping[str, Tensor]) -> dict[str, TraitReader]:
+    names = list(header.get("traits", []))
+    return {name: TraitReader(tensors[f"traits.{name}.weight"], tensors[f"traits.{name}.bias"]) for name in names}
