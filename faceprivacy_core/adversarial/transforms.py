@@ -131,7 +131,7 @@ def jpeg(images: Tensor, quality: int) -> Tensor:
 def _through_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-    with Image.open(file) as opened:
+    with Image.open(file, formats=["JPEG"]) as opened:
         return np.array(opened.convert("RGB"))
 
 

@@ -67,42 +67,44 @@ class YuNetDetector:
             InputError: The picture has another shape, type, or is too small.
         """
         check_picture(image)
-        return find_faces(np.ascontiguousarray(image[:, :, ::-1]), self._search, self._look)
+        return find_faces(image, self._search, self._look)
 
-    def _search(self, bgr: NDArray[np.uint8], is_turned: bool) -> Iterator[Face]:
-        """Search one turn of a picture; faces of 10 pixels are found upright without enlarging, on their side, too."""
-        *fine, coarsest = _scales(bgr.shape[:2])
-        if is_turned:
-            fine = [scale for scale in fine if scale <= 1.0]
-        yield from self._search_level(bgr, coarsest, max_face=np.inf)
-        for scale in fine:
-            yield from self._search_level(bgr, scale, max_face=MAX_LEVEL_FACE_PX)
+    def _search(self, image: NDArray[np.uint8]) -> Iterator[tuple[int, Face]]:
+        """Search four turns; faces of 10 pixels are found upright without enlarging, on their side, too."""
+        *fine, coarsest = _scales(image.shape[:2])
+        for scale in (coarsest, *fine):
+            level, limit = _level(image, scale), np.inf if scale == coarsest else MAX_LEVEL_FACE_PX
+            for quarter in range(4 if scale == coarsest or scale <= 1.0 else 1):
+                size = image.shape[:2] if quarter % 2 == 0 else image.shape[1::-1]
+                # A turned view: a copy of a large picture for every turn would take more than all tiles.
+                for face in self._search_level(np.rot90(level, quarter), size, max_face=limit):
+                    yield quarter, face
 
     def _look(self, crop: NDArray[np.uint8]) -> list[Face]:
-        self._network.setInputSize((crop.shape[1], crop.shape[0]))
-        _, found = self._network.detect(crop)
-        rows = np.empty((0, 15)) if found is None else found.astype(np.float64)
-        return [_row_to_face(row) for row in rows if np.isfinite(row).all()]
+        return [_row_to_face(row) for row in self._rows(crop)]
 
-    def _search_level(self, bgr: NDArray[np.uint8], scale: float, *, max_face: float) -> Iterator[Face]:
-        """Search one level of the pyramid."""
-        height, width = (max(MIN_SIDE_PX, round(side * scale)) for side in bgr.shape[:2])
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        level = bgr if scale == 1 else cv2.resize(bgr, (width, height), interpolation=method)
-        ratio = np.array([bgr.shape[1] / width, bgr.shape[0] / height])
+    def _search_level(self, level: NDArray[np.uint8], size: tuple[int, ...], *, max_face: float) -> Iterator[Face]:
+        """Search one level of the pyramid of a picture of a size (height, width)."""
+        height, width = level.shape[:2]
+        ratio = np.array([size[1] / width, size[0] / height])
         for top, left in _tiles((height, width)):
-            tile = np.ascontiguousarray(level[top : top + TILE, left : left + TILE])
-            self._network.setInputSize((tile.shape[1], tile.shape[0]))
-            _, found = self._network.detect(tile)
-            for row in np.empty((0, 15)) if found is None else found.astype(np.float64):
-                if not np.isfinite(row).all() or row[14] < self._min_confidence or max(row[2:4]) > max_face:
+            tile = level[top : top + TILE, left : left + TILE]
+            for row in self._rows(tile):
+                if row[14] < self._min_confidence or max(row[2:4]) > max_face:
                     continue
                 if _is_cut(row, (top, left), tile.shape, (height, width)):
                     continue
                 points = row[4:14].reshape(5, 2) + np.array([left, top])
-                size = row[2:4] * ratio
+                extent = row[2:4] * ratio
                 corner = (row[:2] + np.array([left, top])) * ratio
-                yield _row_to_face(np.concatenate([corner, size, ((points + 0.5) * ratio - 0.5).ravel(), row[14:]]))
+                yield _row_to_face(np.concatenate([corner, extent, ((points + 0.5) * ratio - 0.5).ravel(), row[14:]]))
+
+    def _rows(self, part: NDArray[np.uint8]) -> FloatArray:
+        """Return what the network finds in a part of a picture, (N, 15): box, landmarks, confidence."""
+        self._network.setInputSize((part.shape[1], part.shape[0]))
+        _, found = self._network.detect(np.ascontiguousarray(part[:, :, ::-1]))
+        rows = np.empty((0, 15)) if found is None else found.astype(np.float64)
+        return rows[np.isfinite(rows).all(axis=1)]
 
 
 def load_detector(search_dirs: Iterable[Path] = (), *, min_confidence: float = MIN_CONFIDENCE) -> YuNetDetector:
@@ -137,6 +139,14 @@ def _create_network(model_path: Path) -> cv2.FaceDetectorYN:
         return cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (320, 320))
     finally:
         logging.setLogLevel(level)
+
+
+def _level(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """Return a picture at a scale."""
+    if scale == 1.0:
+        return image
+    height, width = (max(MIN_SIDE_PX, round(side * scale)) for side in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 
 
 def _scales(size: tuple[int, int]) -> list[float]:

@@ -6,6 +6,7 @@ The files are for non-commercial use and are never shipped or fetched by this pa
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +68,17 @@ class ScrfdDetector:
             InputError: The picture has another shape or type, or is too small.
         """
         check_picture(image)
-        return find_faces(np.ascontiguousarray(image[:, :, ::-1]), self._search, lambda crop: self._faces(crop, LOOK_PX))
+        return find_faces(image, self._search, lambda crop: self._faces(crop, LOOK_PX))
 
-    def _search(self, bgr: NDArray[np.uint8], is_turned: bool) -> list[Face]:
-        return [face for side in INPUT_SIDES for face in self._faces(bgr, side)]
+    def _search(self, image: NDArray[np.uint8]) -> Iterator[tuple[int, Face]]:
+        for quarter in range(4):
+            turned = np.rot90(image, quarter)
+            for side in INPUT_SIDES:
+                for face in self._faces(turned, side):
+                    yield quarter, face
 
-    def _faces(self, bgr: NDArray[np.uint8], side: int) -> list[Face]:
+    def _faces(self, picture: NDArray[np.uint8], side: int) -> list[Face]:
+        bgr = np.ascontiguousarray(picture[:, :, ::-1])
         boxes, landmarks = self._network.detect(bgr, input_size=(side, side))
         rows = [[float(value) for value in box] for box in boxes]
         return [

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..align import FFHQ_TEMPLATE, estimate_similarity, transform_points
 from ..types import Face, FloatArray, Picture
-from .duplicates import SAME_SIZE, is_same_face, merge_faces
+from .duplicates import SAME_SIZE, distinct_faces, merge_faces
 
 LOOK_PX, FACE_PX = 192, 80
 """Side of the crop of a find, and the size its face has there: YuNet knows that size well."""
@@ -42,8 +42,8 @@ REACH = 0.8
 """Of the size of its box: how far a face's eyes are from its mouth (0.35 to 0.54 on 260 faces, profiles too), and how
 far any landmark may lie from the middle of the box."""
 
-Search = Callable[[Picture, bool], Iterable[Face]]
-"""Finds faces in a BGR picture; told whether the picture is turned."""
+Search = Callable[[Picture], Iterable[tuple[int, Face]]]
+"""Finds upright faces in four turns of a picture: yields how many quarters np.rot90 turned it, and a face of that picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,26 +54,20 @@ class _Seen:
     roll: float
 
 
-def find_faces(bgr: Picture, search: Search, look: Callable[[Picture], Iterable[Face]]) -> list[Face]:
+def find_faces(picture: Picture, search: Search, look: Callable[[Picture], Iterable[Face]]) -> list[Face]:
     """Find the faces of a picture at any roll.
 
     Args:
-        bgr: (H, W, 3) uint8. Not modified.
-        search: Finds upright faces of any size.
+        picture: (H, W, 3) uint8. Not modified.
+        search: Finds upright faces of any size in four turns.
         look: Finds upright faces in a crop of 192 x 192 pixels, of about 80 pixels.
 
     Returns:
         Faces by falling confidence, landmarks in the order of an upright face; empty when there are none.
     """
-    finds: list[Face] = []
-    for quarter in range(4):
-        turned = np.ascontiguousarray(np.rot90(bgr, quarter))
-        finds += [_turn_back(face, quarter, bgr.shape[:2]) for face in search(turned, quarter > 0)]
-    distinct: list[Face] = []
-    for face in sorted(finds, key=lambda face: (-face.confidence, face.bbox_xyxy)):
-        if not any(is_same_face(face, other) for other in distinct):
-            distinct.append(face)
-    settled = (_settle(face, bgr, look) for face in distinct)
+    picture = np.ascontiguousarray(picture)
+    finds = distinct_faces([_turn_back(face, quarter, picture.shape[:2]) for quarter, face in search(picture)])
+    settled = (_settle(face, picture, look) for face in finds)
     return merge_faces([face for face in settled if face is not None])
 
 
@@ -101,17 +95,17 @@ def is_plausible(face: Face) -> bool:
     return bool(is_near and -0.1 < nose < 1.1 and min(across) > -0.25)
 
 
-def _settle(find: Face, bgr: Picture, look: Callable[[Picture], Iterable[Face]]) -> Face | None:
+def _settle(find: Face, picture: Picture, look: Callable[[Picture], Iterable[Face]]) -> Face | None:
     """Look at a find at every roll; return the face as it is seen upright, None if there is none."""
     rolls = [index * 360.0 / TURNS for index in range(TURNS)]
-    seen = [one for roll in rolls if (one := _look_at(find, roll, bgr, look)) is not None]
+    seen = [one for roll in rolls if (one := _look_at(find, roll, picture, look)) is not None]
     if not seen:
         return None
     best = max(seen, key=lambda one: one.face.confidence)
-    own = _look_at(find, roll_deg(find.landmarks5), bgr, look)
+    own = _look_at(find, roll_deg(find.landmarks5), picture, look)
     if own is not None and own.face.confidence > best.face.confidence - TIE:
         best = own
-    straight = _straighten(best, find, bgr, look)
+    straight = _straighten(best, find, picture, look)
     if straight.face.confidence < MIN_LOOK_CONFIDENCE or not is_plausible(straight.face):
         return None
     face = _out_of_crop(straight, find)
@@ -121,25 +115,25 @@ def _settle(find: Face, bgr: Picture, look: Callable[[Picture], Iterable[Face]])
     return find if is_straight else replace(face, confidence=min(face.confidence, find.confidence))
 
 
-def _straighten(seen: _Seen, find: Face, bgr: Picture, look: Callable[[Picture], Iterable[Face]]) -> _Seen:
+def _straighten(seen: _Seen, find: Face, picture: Picture, look: Callable[[Picture], Iterable[Face]]) -> _Seen:
     """Look again and again along the face: landmarks lean to upright, so one look is not enough."""
     for _ in range(STRAIGHTENINGS):
         rest = roll_deg(seen.face.landmarks5)
         if abs(rest) < STRAIGHT_ENOUGH_DEG:
             break
-        closer = _look_at(find, seen.roll + rest, bgr, look)
+        closer = _look_at(find, seen.roll + rest, picture, look)
         if closer is None or closer.face.confidence < seen.face.confidence - TIE:
             break
         seen = closer
     return seen
 
 
-def _look_at(find: Face, roll: float, bgr: Picture, look: Callable[[Picture], Iterable[Face]]) -> _Seen | None:
+def _look_at(find: Face, roll: float, picture: Picture, look: Callable[[Picture], Iterable[Face]]) -> _Seen | None:
     """Return the surest face in the middle of a crop of a find, turned upright if the face has that roll."""
     middle = (LOOK_PX - 1) / 2
     faces = [
         face
-        for face in look(_cut(bgr, _crop_to_image(find, roll)))
+        for face in look(_cut(picture, _crop_to_image(find, roll)))
         if np.abs(_centre(face) - middle).max() < NEAR * FACE_PX and 1 / SAME_SIZE < face.area**0.5 / FACE_PX < SAME_SIZE
     ]
     return _Seen(max(faces, key=lambda face: face.confidence), roll) if faces else None
@@ -151,14 +145,14 @@ def _crop_to_image(find: Face, roll: float) -> FloatArray:
     return np.column_stack([linear, _centre(find) - linear @ (middle, middle)])
 
 
-def _cut(bgr: Picture, crop_to_image: FloatArray) -> Picture:
+def _cut(picture: Picture, crop_to_image: FloatArray) -> Picture:
     """Resample a crop; where it shrinks, its surroundings are averaged first."""
     scale = float(np.sqrt(np.linalg.det(crop_to_image[:, :2])))
     centre = transform_points(crop_to_image, np.full((1, 2), (LOOK_PX - 1) / 2))[0]
     reach = LOOK_PX / 2 * scale * np.sqrt(2.0) + 2
     low = np.clip(np.floor(centre - reach), 0, None).astype(int)
-    high = np.minimum(np.ceil(centre + reach).astype(int), bgr.shape[1::-1])
-    window = bgr[low[1] : high[1], low[0] : high[0]]
+    high = np.minimum(np.ceil(centre + reach).astype(int), picture.shape[1::-1])
+    window = picture[low[1] : high[1], low[0] : high[0]]
     to_window = crop_to_image - np.column_stack([np.zeros((2, 2)), low])
     if scale > 1.0:
         size = tuple(max(1, round(side / scale)) for side in window.shape[1::-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,9 @@ CONTRAST_STABILITY = (0.03 * 255) ** 2
 """C1 and C2 of SSIM for 8-bit values."""
 
 MIN_SIDE_PX = 2 * WINDOW_RADIUS_PX + 1
-STRIP_PX = 256
-"""Rows that are measured at a time, so that memory does not grow with the picture."""
+TILE_PX, STRIP_PIXELS = 512, 2**18
+"""Side of the squares in which SSIM is measured, and pixels that are compared otherwise, at a time: memory does not grow with
+the picture."""
 
 Region = NDArray[np.bool_]
 
@@ -47,22 +48,12 @@ def compute_psnr(original: Picture, changed: Picture, region: Region) -> float |
 
 
 def compute_ssim(original: Picture, changed: Picture, region: Region) -> float | None:
-    """Compute the mean structural similarity in a region; see `compute_ssim_map`.
-
-    Args:
-        original: (H, W, 3) uint8, both sides at least 11 pixels.
-        changed: (H, W, 3) uint8.
-        region: (H, W) bool, the pixels that count.
-
-    Returns:
-        Mean in [-1, 1], 1 when nothing differs; None for an empty region.
-    """
-    check_pair(original, changed, region)
-    return mean_inside(compute_ssim_map(original, changed), region)
+    """Compute the mean structural similarity in a region; see `compute_ssim_in`."""
+    return compute_ssim_in(original, changed, [region])[0]
 
 
-def compute_ssim_map(original: Picture, changed: Picture) -> NDArray[np.float32]:
-    """Compute the structural similarity around every pixel, averaged over the channels.
+def compute_ssim_in(original: Picture, changed: Picture, regions: Sequence[Region]) -> list[float | None]:
+    """Compute the structural similarity around every pixel, averaged over the channels, and its mean in several regions.
 
     Windows at the rim of a region see beyond it. Where a whole window is equal in both
     pictures the value is 1 by definition, so only the surroundings of differences are computed.
@@ -70,29 +61,43 @@ def compute_ssim_map(original: Picture, changed: Picture) -> NDArray[np.float32]
     Args:
         original: (H, W, 3) uint8, both sides at least 11 pixels.
         changed: (H, W, 3) uint8.
+        regions: (H, W) bool each, the pixels that count.
 
     Returns:
-        (H, W) float32 in [-1, 1].
+        For every region the mean in [-1, 1], 1 when nothing differs; None for an empty one.
 
     Source: Wang, Bovik, Sheikh and Simoncelli (2004), Image quality assessment: from error
         visibility to structural similarity, with their Gaussian window.
     """
-    values = np.ones(original.shape[:2], dtype=np.float32)
-    differs = (original != changed).any(axis=2)
-    if not differs.any():
-        return values
-    rows, columns = bounding_box(differs, margin=3 * WINDOW_RADIUS_PX)
-    for top in range(rows.start, rows.stop, STRIP_PX):
-        bottom = min(top + STRIP_PX, rows.stop)
-        if not differs[max(0, top - WINDOW_RADIUS_PX) : bottom + WINDOW_RADIUS_PX, columns].any():
-            continue
-        # A strip ends where the windows of its pixels do, and is never narrower than one window.
-        start = max(0, min(top - 3 * WINDOW_RADIUS_PX, original.shape[0] - MIN_SIDE_PX))
-        part = slice(start, bottom + 3 * WINDOW_RADIUS_PX), columns
-        pairs = zip(np.moveaxis(original[part], 2, 0), np.moveaxis(changed[part], 2, 0), strict=True)
-        maps = [_ssim_of_channel(before.astype(np.float32), after.astype(np.float32)) for before, after in pairs]
-        values[top:bottom, columns] = np.mean(maps, axis=0)[top - start : bottom - start]
-    return values
+    for region in regions:
+        check_pair(original, changed, region)
+    missing = [0.0] * len(regions)
+    for place, values in _ssim_tiles(original, changed):
+        for index, region in enumerate(regions):
+            missing[index] += float((1.0 - values[region[place]]).sum(dtype=np.float64))
+    counts = [int(np.count_nonzero(region)) for region in regions]
+    return [1.0 - lost / count if count else None for lost, count in zip(missing, counts, strict=True)]
+
+
+def _ssim_tiles(original: Picture, changed: Picture) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
+    """Yield the places around which something differs, and the similarity there; elsewhere it is 1."""
+    height, width = original.shape[:2]
+    for top in range(0, height, TILE_PX):
+        for left in range(0, width, TILE_PX):
+            place = slice(top, min(top + TILE_PX, height)), slice(left, min(left + TILE_PX, width))
+            around = _with_surroundings(place[0], height), _with_surroundings(place[1], width)
+            if np.array_equal(original[around], changed[around]):
+                continue
+            pairs = zip(np.moveaxis(original[around], 2, 0), np.moveaxis(changed[around], 2, 0), strict=True)
+            maps = [_ssim_of_channel(before.astype(np.float32), after.astype(np.float32)) for before, after in pairs]
+            inner = (slice(one.start - other.start, one.stop - other.start) for one, other in zip(place, around, strict=True))
+            yield place, np.mean(maps, axis=0)[tuple(inner)]
+
+
+def _with_surroundings(part: slice, length: int) -> slice:
+    """Return a part with what the windows of its pixels see, never narrower than one window."""
+    start = max(0, min(part.start - WINDOW_RADIUS_PX, length - MIN_SIDE_PX))
+    return slice(start, min(part.stop + WINDOW_RADIUS_PX, length))
 
 
 def _ssim_of_channel(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -121,10 +126,15 @@ def compute_max_difference(original: Picture, changed: Picture, region: Region) 
 
 def _changes(original: Picture, changed: Picture, region: Region) -> Iterator[NDArray[np.int16]]:
     """Yield the differences in a region, (N, 3), strip by strip."""
-    for top in range(0, original.shape[0], STRIP_PX):
-        strip = slice(top, top + STRIP_PX)
+    for strip in _strips(original):
         inside = region[strip]
         yield original[strip][inside].astype(np.int16) - changed[strip][inside]
+
+
+def _strips(picture: Picture) -> Iterator[slice]:
+    """Yield the rows of a picture, some at a time."""
+    rows = max(1, STRIP_PIXELS // picture.shape[1])
+    yield from (slice(top, top + rows) for top in range(0, len(picture), rows))
 
 
 def changed_region(original: Picture, changed: Picture, mask: NDArray[np.floating] | None) -> Region:
@@ -139,7 +149,10 @@ def changed_region(original: Picture, changed: Picture, mask: NDArray[np.floatin
         InputError: The mask has another size or other values.
     """
     if mask is None:
-        return (original != changed).any(axis=2)
+        differs = np.empty(original.shape[:2], np.bool_)
+        for strip in _strips(original):
+            differs[strip] = (original[strip] != changed[strip]).any(axis=2)
+        return differs
     if mask.shape != original.shape[:2]:
         raise InputError(
             f"Expected a mask of the picture's size, (height, width) {original.shape[:2]}, got {mask.shape}. "

@@ -229,14 +229,15 @@ def compute_report(
         after = [cut_window(protected, landmarks5) for landmarks5 in (face.landmarks5, *places)]
         compared = tuple(_compare(before, after, third, item, SEEN if item.name in seen else HELD_OUT) for item in recognizers)
         results.append(FaceResult(index, face, bool(places), compared))
-    ssim = fidelity.compute_ssim_map(original, protected)
+    outside = ~inside
+    ssim = fidelity.compute_ssim_in(original, protected, [inside, outside])
     lpips = (None, None) if perceptual is None else perceptual.compute(original, protected, inside)
     return PrivacyReport(
         height=original.shape[0],
         width=original.shape[1],
         faces=tuple(results),
-        inside=_quality(original, protected, inside, ssim, lpips[0]),
-        outside=Quality() if mask is None else _quality(original, protected, ~inside, ssim, lpips[1]),
+        inside=_quality(original, protected, inside, ssim[0], lpips[0]),
+        outside=Quality() if mask is None else _quality(original, protected, outside, ssim[1], lpips[1]),
         is_mask_given=mask is not None,
         seconds=time.perf_counter() - started,
         not_compared=not_compared,
@@ -268,10 +269,10 @@ def _compare(
     )
 
 
-def _quality(original: Picture, protected: Picture, region: Region, ssim: NDArray[np.float32], lpips: float | None) -> Quality:
+def _quality(original: Picture, protected: Picture, region: Region, ssim: float | None, lpips: float | None) -> Quality:
     return Quality(
         psnr_db=fidelity.compute_psnr(original, protected, region),
-        ssim=fidelity.mean_inside(ssim, region),
+        ssim=ssim,
         lpips=lpips,
         max_abs_difference=fidelity.compute_max_difference(original, protected, region),
     )
@@ -283,7 +284,7 @@ def _is_same_place(face: Face, other: Face) -> bool:
 
 def _check_input(original: Picture, protected: Picture, recognizers: Sequence[FaceRecognizer], seen: Collection[str]) -> None:
     check_picture(original)
-    fidelity.check_pair(original, protected, np.ones(original.shape[:2], dtype=np.bool_))
+    fidelity.check_pair(original, protected, np.broadcast_to(np.True_, original.shape[:2]))
     names = [recognizer.name for recognizer in recognizers]
     if not names or len(set(names)) != len(names):
         raise InputError(f"Expected different recognisers, each as seen or as held out, at least one; got {names}.")

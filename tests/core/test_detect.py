@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -86,6 +87,29 @@ def test_both_people_of_the_sample_are_found_with_ordered_landmarks(detector: de
         assert face.confidence > 0.9
     again = detector.detect(people)
     assert [face.bbox_xyxy for face in again] == [face.bbox_xyxy for face in faces]
+
+
+@pytest.mark.weights
+def test_a_large_picture_is_searched_without_copies_of_it(detector: detect.YuNetDetector, monkeypatch: pytest.MonkeyPatch):
+    """24 megapixels in four turns; what the network itself takes is that of a tile."""
+
+    class Blind:
+        def setInputSize(self, size: tuple[int, int]) -> None:  # noqa: N802 - OpenCV's name
+            assert max(size) <= detect.TILE
+
+        def detect(self, tile: np.ndarray) -> tuple[int, None]:
+            assert tile.flags.c_contiguous
+            return 0, None
+
+    monkeypatch.setattr(detector, "_network", Blind())
+    picture = np.full((4000, 6000, 3), 120, np.uint8)
+    tracemalloc.start()
+    try:
+        assert detector.detect(picture) == []
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.5 * picture.nbytes
 
 
 @pytest.mark.weights

@@ -39,8 +39,8 @@ def test_a_find_that_is_not_seen_from_close_by_is_no_face():
     picture, found = np.zeros((300, 300, 3), np.uint8), synthetic_face(150, 150, 160)
     seen = synthetic_face(95.5, 95.5, 160)
 
-    def finds(bgr: np.ndarray, is_turned: bool) -> list[Face]:
-        return [] if is_turned else [found]
+    def finds(picture: np.ndarray) -> list[tuple[int, Face]]:
+        return [(0, found)]
 
     assert find_faces(picture, finds, lambda crop: []) == []
     assert find_faces(picture, finds, lambda crop: [replace(seen, confidence=0.55)]) == []

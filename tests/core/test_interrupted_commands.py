@@ -26,7 +26,7 @@ from tests.support.failing_disk import Remembered, contents, failing_disk, fill
 
 pytestmark = pytest.mark.weights
 
-IS_LONG = bool(os.environ.get("FACEPRIVACY_LONG_TESTS"))
+IS_LONG = bool(os.environ.get("FACEPRIVACY_KILLS"))
 """Stop and kill every command, not some of them."""
 
 SHORT = ("encrypt", "key new", "key allow")
@@ -219,6 +219,16 @@ def test_a_failure_at_any_step_leaves_all_or_nothing(
     assert set(contents(workshop.out)) == set(CASES[case].written)
     assert points >= 4
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("case", [name for name, case in CASES.items() if not case.former])
+def test_no_command_replaces_a_file_unasked(case: str, workshop: Workshop, capfd: pytest.CaptureFixture[str]):
+    """Whichever of its files is there, and whosever it is."""
+    for name in CASES[case].written:
+        fill(workshop.out, {name: b"mine"})
+        assert workshop.run(CASES[case].words) == 1
+        assert contents(workshop.out) == {name: b"mine"}
+    assert (CASES[case].force or "there already") in capfd.readouterr().err
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

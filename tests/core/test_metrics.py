@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,7 +76,11 @@ def test_psnr_follows_from_the_mean_squared_error(picture: np.ndarray, region: n
 
 @pytest.mark.parametrize("which", ["inside", "outside", "everywhere"])
 @pytest.mark.parametrize("corner", [(30, 40), (0, 0), (66, 80)])
-def test_ssim_around_differences_equals_the_whole_map(picture: np.ndarray, corner: tuple[int, int], which: str):
+@pytest.mark.parametrize("tile", [17, 512])
+def test_ssim_around_differences_equals_the_whole_map(
+    picture: np.ndarray, corner: tuple[int, int], which: str, tile: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fidelity, "TILE_PX", tile)
     changed_region = np.zeros(picture.shape[:2], dtype=np.bool_)
     changed_region[corner[0] : corner[0] + 30, corner[1] : corner[1] + 40] = True
     changed = with_noise(picture, changed_region)
@@ -85,6 +90,27 @@ def test_ssim_around_differences_equals_the_whole_map(picture: np.ndarray, corne
         use_sample_covariance=False, full=True,
     )  # fmt: skip
     assert fidelity.compute_ssim(picture, changed, asked) == pytest.approx(values[asked].mean(), abs=1e-5)
+
+
+def test_a_large_picture_is_compared_in_the_memory_of_a_tile():
+    """12 megapixels in 36 MB; a map of the similarity alone takes 48."""
+    picture = np.zeros((3000, 4000, 3), np.uint8)
+    changed, mask = picture.copy(), np.zeros((3000, 4000), np.float32)
+    for top, left in ((10, 10), (1500, 2000), (2950, 3950)):
+        changed[top : top + 40, left : left + 40] = 90
+        mask[top : top + 40, left : left + 40] = 1.0
+    tracemalloc.start()
+    try:
+        inside = fidelity.changed_region(picture, changed, None)
+        assert np.array_equal(inside, fidelity.changed_region(picture, changed, mask))
+        similar = fidelity.compute_ssim_in(picture, changed, [inside, ~inside])
+        assert fidelity.compute_max_difference(picture, changed, ~inside) == 0
+        assert fidelity.compute_psnr(picture, changed, inside) < 10
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert similar[0] < 0.5 < 0.999 < similar[1] < 1.0
+    assert peak < 45e6
 
 
 def test_more_noise_is_worse(picture: np.ndarray, region: np.ndarray):
