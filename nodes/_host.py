@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
 from ..faceprivacy_core.model_folders import FOLDER_NAME as MODELS_FOLDER
-from ..faceprivacy_core.model_folders import model_folders
+from ..faceprivacy_core.model_folders import SETTINGS_NAME, chosen_folder, model_folders
 from ..faceprivacy_core.protocols import FaceDetector, FaceRecognizer
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,9 @@ def register_models_folder() -> None:
 
 
 def model_dirs() -> list[Path]:
-    """Return the folders in which this pack's model files are searched."""
-    return [Path(path) for path in folder_paths.get_folder_paths(MODELS_FOLDER)]
+    """Return the folders in which this pack's model files are searched; that of the settings comes first."""
+    settings = Path(folder_paths.get_user_directory()) / "default" / SETTINGS_NAME
+    return chosen_folder(settings) + [Path(path) for path in folder_paths.get_folder_paths(MODELS_FOLDER)]
 
 
 def load_insightface_detector(min_confidence: float) -> FaceDetector:
