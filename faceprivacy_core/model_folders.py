@@ -1,12 +1,13 @@
 """Where model files lie: the folders that nodes and commands search alike, and the one that files are fetched into.
 
-The environment variable FACEPRIVACY_MODELS decides alone. Otherwise: `models/faceprivacy` of the host in whose
-`custom_nodes` this package lies, the folders its `extra_model_paths.yaml` names, `models/faceprivacy` of a checkout,
-and a folder of the user's, which an installed package uses and which every host on the machine finds.
+The environment variable FACEPRIVACY_MODELS decides alone. Otherwise: the folder chosen in the settings of the host in whose
+`custom_nodes` this package lies, its `models/faceprivacy`, the folders its `extra_model_paths.yaml` names, `models/faceprivacy`
+of a checkout, and a folder of the user's, which an installed package uses and which every host on the machine finds.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,9 @@ from .terminal import typed
 MODELS_DIR_VARIABLE = "FACEPRIVACY_MODELS"
 FOLDER_NAME = "faceprivacy"
 EXTRA_PATHS_NAME = "extra_model_paths.yaml"
+SETTINGS_NAME = "comfy.settings.json"
+FOLDER_SETTING = "FacePrivacy.ModelsFolder"
+"""The setting that `web/settings.js` adds to the host's."""
 PACK = Path(__file__).absolute().parent.parent
 """Folder above this package, as it was imported: links are kept, for a host links packs into `custom_nodes`."""
 
@@ -64,6 +68,7 @@ def _of_host(pack: Path) -> Iterator[Path]:
     if pack.parent.name != "custom_nodes":
         return
     host = pack.parent.parent
+    yield from chosen_folder(host / "user" / "default" / SETTINGS_NAME)
     yield host / "models" / FOLDER_NAME
     yield from extra_folders(host / EXTRA_PATHS_NAME)
 
@@ -89,6 +94,22 @@ def extra_folders(config: Path) -> list[Path]:
             base = config.parent / os.path.expandvars(os.path.expanduser(str(section.get("base_path") or "")))
             found += [Path(os.path.normpath(base / line)) for line in section[FOLDER_NAME].split("\n") if line]
     return found
+
+
+def chosen_folder(settings: Path) -> list[Path]:
+    """Return the folder that a user chose in the settings of a host's frontend, if there is one.
+
+    Args:
+        settings: The file of the user's settings; there need not be one. A path that is not whole, or that leads to another
+            computer, chooses nothing: whoever reaches the frontend may write it.
+    """
+    try:
+        value = json.loads(settings.read_text(encoding="utf-8")).get(FOLDER_SETTING)
+        folder = Path(str(value or "").strip()).expanduser()
+    except (OSError, ValueError, AttributeError, RecursionError, RuntimeError):
+        return []
+    is_remote = str(folder).startswith(("\\\\", "//"))
+    return [folder] if folder.is_absolute() and not is_remote else []
 
 
 def _is_checkout(pack: Path) -> bool:

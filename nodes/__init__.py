@@ -22,6 +22,7 @@ from .inversion import MsiInversion
 from .inversion_files import LoadInversion, SaveInversion
 from .keyed import KeyedDecrypt, KeyedEncrypt, LoadPrivacyKey
 from .keyed_files import LoadKeyedImage, SaveKeyedImage
+from .people import LoadPerson, SavePerson
 from .saving import SaveCleanImage
 from .schedule import EmbeddingSchedule
 from .tracks import FaceTracks
@@ -51,6 +52,8 @@ NODES: list[type[io.ComfyNode]] = [
     DonorFace,
     FaceTracks,
     FacesFromBoxes,
+    SavePerson,
+    LoadPerson,
 ]
 
 

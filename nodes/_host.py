@@ -18,10 +18,13 @@ from torch import Tensor, nn
 
 from ..faceprivacy_core.errors import InputError, UnsupportedModelError
 from ..faceprivacy_core.model_folders import FOLDER_NAME as MODELS_FOLDER
-from ..faceprivacy_core.model_folders import model_folders
+from ..faceprivacy_core.model_folders import SETTINGS_NAME, chosen_folder, model_folders
 from ..faceprivacy_core.protocols import FaceDetector, FaceRecognizer
 
 logger = logging.getLogger(__name__)
+
+OUTPUT = " [output]"
+"""Ending by which the host looks for a file in the output folder."""
 
 
 def register_models_folder() -> None:
@@ -32,8 +35,9 @@ def register_models_folder() -> None:
 
 
 def model_dirs() -> list[Path]:
-    """Return the folders in which this pack's model files are searched."""
-    return [Path(path) for path in folder_paths.get_folder_paths(MODELS_FOLDER)]
+    """Return the folders in which this pack's model files are searched; that of the settings comes first."""
+    settings = Path(folder_paths.get_user_directory()) / "default" / SETTINGS_NAME
+    return chosen_folder(settings) + [Path(path) for path in folder_paths.get_folder_paths(MODELS_FOLDER)]
 
 
 def load_insightface_detector(min_confidence: float) -> FaceDetector:
@@ -135,7 +139,7 @@ def input_file(name: str) -> Path:
     """
     is_there = folder_paths.exists_annotated_filepath(name)  # False also for what lies outside
     if not is_there or not Path(folder_paths.get_annotated_filepath(name)).is_file():
-        plain = name.removesuffix(" [output]")
+        plain = name.removesuffix(OUTPUT)
         if plain != name:
             raise InputError(
                 f"Expected the name of a file in the output folder, found no {plain!r} there. Run the workflow that writes it "
@@ -143,6 +147,16 @@ def input_file(name: str) -> Path:
             )
         raise InputError(f"Expected the name of a file in the input folder, found no {name!r} there. Upload it first.")
     return Path(folder_paths.get_annotated_filepath(name))
+
+
+def named_files(suffix: str) -> list[str]:
+    """Name the files of an ending in the input folder, then those in the output folder, as `input_file` takes them."""
+    found = []
+    for folder, ending in ((folder_paths.get_input_directory(), ""), (folder_paths.get_output_directory(), OUTPUT)):
+        there = Path(folder)
+        names = (path.relative_to(there).as_posix() for path in there.rglob("*" + suffix) if path.is_file())
+        found += [name + ending for name in sorted(names)]
+    return found
 
 
 def next_sigma(model_options: dict[str, Any], sigma: float) -> float:

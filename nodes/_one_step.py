@@ -10,6 +10,7 @@ from torch import Tensor
 from ..faceprivacy_core.builtin.model import load_face_model
 from ..faceprivacy_core.faces.by_hand import add_painted_faces
 from ..faceprivacy_core.faces.detect import MIN_CONFIDENCE, load_detector
+from ..faceprivacy_core.faces.people import People
 from ..faceprivacy_core.faces.recognizers import DEFAULT_SURROGATES, load_ensemble
 from ..faceprivacy_core.faces.select import Order, Selection, Which, detect_faces, parse_numbers
 from ..faceprivacy_core.protect import DrawingTools
@@ -17,7 +18,7 @@ from ..faceprivacy_core.protocols import FaceDetector, FaceRecognizer
 from ..faceprivacy_core.types import Faces, Picture
 from . import _convert, _host
 from ._no_face import NoFacePolicy
-from ._types import FacesType
+from ._types import FacesType, PersonType
 
 SENSITIVE = 0.2
 """Confidence of the detector where somebody painted: there is a face, and it was missed."""
@@ -69,6 +70,13 @@ def missed_input() -> io.Input:
     )  # fmt: skip
 
 
+def person_input() -> io.Input:
+    """Return the input for people who were saved before."""
+    return PersonType.Input(
+        "person", optional=True, tooltip="From Load Person: whom the reference rules mean, instead of a photo or besides it."
+    )
+
+
 def outputs() -> list[io.Output]:
     """Return the outputs of a node that does all of it."""
     return [
@@ -87,14 +95,20 @@ def choose_faces(
     numbers: str,
     reference: Tensor | None,
     missed: Tensor | None = None,
+    person: Sequence[People] = (),
 ) -> Faces:
     """Find and choose the faces of host pictures, left to right, and those that somebody painted over."""
     pictures = [_convert.image_to_uint8(one) for one in images]
-    references = [] if reference is None else [_convert.image_to_uint8(one) for one in _convert.image_to_core(reference)]
+    references = photos_of(reference)
     recognizers = load_recognizers(DEFAULT_SURROGATES) if which in REFERENCE_RULES else ()
     selection = Selection(which, numbers=parse_numbers(numbers) if which is Which.BY_NUMBER else ())
-    faces = detect_faces(pictures, detector, selection, recognizers=recognizers, references=references)
+    faces = detect_faces(pictures, detector, selection, recognizers=recognizers, references=references, people=person)
     return add_missed(faces, pictures, missed)
+
+
+def photos_of(reference: Tensor | None) -> list[Picture]:
+    """Return reference photos as pictures of the core; none where nothing is connected."""
+    return [] if reference is None else [_convert.image_to_uint8(one) for one in _convert.image_to_core(reference)]
 
 
 def add_missed(

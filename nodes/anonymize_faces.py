@@ -9,6 +9,7 @@ from ..faceprivacy_core.anonymize import AnonymizeSettings, Look
 from ..faceprivacy_core.clips.batch import protect_followed
 from ..faceprivacy_core.donors import Age, DonorSettings, Sex
 from ..faceprivacy_core.faces.detect import load_detector
+from ..faceprivacy_core.faces.people import People
 from ..faceprivacy_core.faces.select import Which
 from ..faceprivacy_core.masks import MaskSettings, Region
 from ..faceprivacy_core.protect import Fallback, Method, ProtectResult, ProtectSettings, protect_faces
@@ -16,7 +17,7 @@ from ..faceprivacy_core.types import Faces
 from . import _convert, _host, _measuring
 from ._measuring import as_json
 from ._no_face import apply_policy
-from ._one_step import choose_faces, choosing_inputs, last_inputs, load_tools, outputs, policy_input
+from ._one_step import choose_faces, choosing_inputs, last_inputs, load_tools, outputs, person_input, policy_input
 from ._traits import trait_inputs
 from ._types import FacesType
 
@@ -92,6 +93,7 @@ class AnonymizeFaces(io.ComfyNode):
                     tooltip="Faces of Face Tracks: everybody has one new face through all frames. No face is searched again.",
                 ),
                 *trait_inputs(),
+                person_input(),
             ],
             outputs=outputs(),
         )  # fmt: skip
@@ -103,10 +105,11 @@ class AnonymizeFaces(io.ComfyNode):
         confidence: float, measure: bool,
         reference: io.Image.Type | None = None, missed: io.Mask.Type | None = None,
         tracks: Faces | None = None, sex: str = Sex.LIKE_THE_PERSON, age: str = Age.LIKE_THE_PERSON,
+        person: tuple[People, ...] = (),
     ) -> io.NodeOutput:  # fmt: skip
         images = _convert.image_to_core(image)
         detector = load_detector(_host.model_dirs(), min_confidence=confidence)
-        faces = choose_faces(images, detector, Which(which), numbers, reference, missed) if tracks is None else tracks
+        faces = choose_faces(images, detector, Which(which), numbers, reference, missed, person) if tracks is None else tracks
         originals = images.clone()
         pictures = [_convert.image_to_uint8(one) for one in images]
         apply_policy(images, pictures, faces, on_no_face, is_choice=which != Which.ALL)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..faceprivacy_core.anonymize import Look
 from ..faceprivacy_core.cloak import CloakSettings, cloak_faces
 from ..faceprivacy_core.faces.detect import load_detector
+from ..faceprivacy_core.faces.people import People
 from ..faceprivacy_core.faces.select import Which
 from ..faceprivacy_core.hide import HideSettings, hide_faces
 from ..faceprivacy_core.masks import MaskSettings, Region
@@ -23,7 +24,7 @@ from ..faceprivacy_core.regenerate import FACES_AT_A_TIME
 from ..faceprivacy_core.types import Faces
 from . import _convert, _host, _measuring
 from ._no_face import apply_policy
-from ._one_step import choose_faces, choosing_inputs, last_inputs, load_tools, outputs, policy_input
+from ._one_step import choose_faces, choosing_inputs, last_inputs, load_tools, outputs, person_input, policy_input
 
 Change = Callable[[Tensor, Faces, DrawingTools, Progress], tuple[Tensor, Tensor]]
 """Receives (B, 3, H, W) in [0, 1], faces, networks and progress, returns pictures and mask."""
@@ -65,6 +66,7 @@ class CloakFaces(io.ComfyNode):
                     tooltip="Part of the head that may change.",
                 ),
                 *last_inputs(),
+                person_input(),
             ],
             outputs=outputs(),
         )  # fmt: skip
@@ -73,7 +75,7 @@ class CloakFaces(io.ComfyNode):
     def execute(
         cls, image: io.Image.Type, which: str, numbers: str, on_no_face: str, iterations: int, fidelity: float,
         accept_unprotected: bool, seed: int, region: str, confidence: float, measure: bool,
-        reference: io.Image.Type | None = None, missed: io.Mask.Type | None = None,
+        reference: io.Image.Type | None = None, missed: io.Mask.Type | None = None, person: tuple[People, ...] = (),
     ) -> io.NodeOutput:  # fmt: skip
         default = CloakSettings()
         settings = replace(
@@ -88,7 +90,9 @@ class CloakFaces(io.ComfyNode):
             )  # fmt: skip
             return result.images, result.mask
 
-        return run_in_one(image, which, numbers, on_no_face, confidence, measure, reference, missed, change, Wish.UNKNOWN)
+        return run_in_one(
+            image, which, numbers, on_no_face, confidence, measure, reference, missed, person, change, Wish.UNKNOWN
+        )  # fmt: skip
 
 
 class ChangeLooks(io.ComfyNode):
@@ -142,6 +146,7 @@ class ChangeLooks(io.ComfyNode):
                     tooltip="Part of the head that is replaced.",
                 ),
                 *last_inputs(),
+                person_input(),
             ],
             outputs=outputs(),
         )  # fmt: skip
@@ -150,7 +155,7 @@ class ChangeLooks(io.ComfyNode):
     def execute(
         cls, image: io.Image.Type, which: str, numbers: str, on_no_face: str, noise: float, strength: float, seed: int,
         look_different: float, refine: int, look: str, steps: int, region: str, confidence: float, measure: bool,
-        reference: io.Image.Type | None = None, missed: io.Mask.Type | None = None,
+        reference: io.Image.Type | None = None, missed: io.Mask.Type | None = None, person: tuple[People, ...] = (),
     ) -> io.NodeOutput:  # fmt: skip
         make = HideSettings if look == Look.DONOR else HideSettings.published
         settings = make(
@@ -165,17 +170,19 @@ class ChangeLooks(io.ComfyNode):
             )  # fmt: skip
             return result.images, result.mask
 
-        return run_in_one(image, which, numbers, on_no_face, confidence, measure, reference, missed, change, Wish.KNOWN)
+        return run_in_one(
+            image, which, numbers, on_no_face, confidence, measure, reference, missed, person, change, Wish.KNOWN
+        )  # fmt: skip
 
 
 def run_in_one(
     image: io.Image.Type, which: str, numbers: str, on_no_face: str, confidence: float, measure: bool,
-    reference: io.Image.Type | None, missed: io.Mask.Type | None, change: Change, wish: Wish,
+    reference: io.Image.Type | None, missed: io.Mask.Type | None, person: tuple[People, ...], change: Change, wish: Wish,
 ) -> io.NodeOutput:  # fmt: skip
     """Find and choose faces, change them, and measure."""
     images = _convert.image_to_core(image)
     detector = load_detector(_host.model_dirs(), min_confidence=confidence)
-    faces = choose_faces(images, detector, Which(which), numbers, reference, missed)
+    faces = choose_faces(images, detector, Which(which), numbers, reference, missed, person)
     originals = images.clone()
     pictures = [_convert.image_to_uint8(one) for one in images]
     apply_policy(images, pictures, faces, on_no_face, is_choice=which != Which.ALL)

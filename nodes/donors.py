@@ -12,6 +12,7 @@ from ..faceprivacy_core.builtin.donors import rim_of
 from ..faceprivacy_core.builtin.model import FaceEncoder
 from ..faceprivacy_core.donors import Age, DonorSettings, Sex, choose_donors, donor_pictures, fill_in, rank_donors, see_person
 from ..faceprivacy_core.embeddings.inversion import ModelIdentity, inversion_of_tokens
+from ..faceprivacy_core.embeddings.schedule import recover_schedule
 from ..faceprivacy_core.errors import NumericalError
 from ..faceprivacy_core.images import crop_landmarks, cut
 from ..faceprivacy_core.protocols import FaceRecognizer
@@ -21,6 +22,7 @@ from ..faceprivacy_core.types import FaceCrops
 from . import _convert, _inversion_inputs
 from ._traits import trait_inputs
 from ._types import CropsType, EncoderType, InversionType, RecognizersType
+from .schedule import to_conditioning, to_empty_conditioning
 
 
 class DonorFace(io.ComfyNode):
@@ -37,8 +39,8 @@ class DonorFace(io.ComfyNode):
             category="face privacy/inversion",
             description="For every face chooses one of the built-in model's people who do not exist: of like pose, skin and "
             "apparent sex and age, that fits in when tried there, but nobody that a recogniser takes for the person. Its "
-            "embeddings go to Embedding Schedule (preset 'recover') in place of the person's own; its picture, put into the "
-            "old surroundings, is what KSampler starts from.",
+            "embeddings go to KSampler, or to Embedding Schedule, in place of the person's own; its picture, put into the old "
+            "surroundings, is what KSampler starts from.",
             search_aliases=["new face", "replace face", "synthetic face", "generated person", "anonymize"],
             inputs=[
                 EncoderType.Input("face_encoder", tooltip="From Load Built-in Face Model."),
@@ -66,6 +68,8 @@ class DonorFace(io.ComfyNode):
                 InversionType.Output("inversion", tooltip="The donors' embeddings, for Embedding Schedule."),
                 io.Image.Output("start", tooltip="Crops with the donor inside the mask, for VAE Encode."),
                 io.Image.Output("donors", tooltip="The chosen people, to look at."),
+                io.Conditioning.Output("positive", tooltip="The donors at every noise level, for KSampler."),
+                io.Conditioning.Output("negative", tooltip="The empty condition; has no effect at cfg 1."),
             ],
         )  # fmt: skip
 
@@ -92,7 +96,10 @@ class DonorFace(io.ComfyNode):
             tokens = face_encoder.encode_tokens(pictures)
             inversion = inversion_of_tokens(tokens, face_encoder.empty_tokens(), ModelIdentity(face_encoder.model_name))
         start = fill_in(faces, masks, pictures)
-        return io.NodeOutput(inversion, _convert.core_to_image(start), _convert.core_to_image(pictures))
+        positive, negative = to_conditioning(inversion, recover_schedule()), to_empty_conditioning(inversion)
+        return io.NodeOutput(
+            inversion, _convert.core_to_image(start), _convert.core_to_image(pictures), positive, negative
+        )  # fmt: skip
 
 
 def check_all_have_donors(has_donor: torch.Tensor) -> None:

@@ -8,12 +8,14 @@ from comfy_api.latest import io, ui
 
 from ..faceprivacy_core.errors import InputError
 from ..faceprivacy_core.faces.detect import load_detector
+from ..faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT
 from ..faceprivacy_core.metrics.draw import Wish, draw_report
 from ..faceprivacy_core.metrics.perceptual import load_perceptual
 from ..faceprivacy_core.metrics.report import compute_report
 from ..faceprivacy_core.protocols import FaceRecognizer
 from ..faceprivacy_core.types import Faces
 from . import _convert, _host
+from ._one_step import load_recognizers
 from ._types import FacesType, RecognizersType
 
 
@@ -36,7 +38,11 @@ class PrivacyReport(io.ComfyNode):
                 io.Image.Input("original", tooltip="The pictures before."),
                 io.Image.Input("protected", tooltip="The pictures after; several results per picture are fine."),
                 FacesType.Input("faces", tooltip="The faces that were changed, from Face Mask."),
-                RecognizersType.Input("held_out", tooltip="Recognisers the method did not use: the ones to believe."),
+                RecognizersType.Input(
+                    "held_out", optional=True,
+                    tooltip="Recognisers the method did not use: the ones to believe. If open, 'held out' of Load Face "
+                    "Recognizers.",
+                ),
                 io.Mask.Input("mask", optional=True, tooltip="Where pictures were changed; found by comparison if open."),
                 RecognizersType.Input("seen", optional=True, tooltip="Recognisers the method used, marked as seen."),
                 io.Image.Input(
@@ -59,7 +65,7 @@ class PrivacyReport(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, original: io.Image.Type, protected: io.Image.Type, faces: Faces, held_out: tuple[FaceRecognizer, ...],
+        cls, original: io.Image.Type, protected: io.Image.Type, faces: Faces, held_out: tuple[FaceRecognizer, ...] = (),
         mask: io.Mask.Type | None = None, seen: tuple[FaceRecognizer, ...] = (), other: io.Image.Type | None = None,
         wish: str = Wish.UNKNOWN,
     ) -> io.NodeOutput:  # fmt: skip
@@ -70,6 +76,9 @@ class PrivacyReport(io.ComfyNode):
         if others is not None and len(others) not in (1, len(before)):
             raise InputError(f"Expected one other photo, or one for each of {len(before)} pictures, got {len(others)}.")
         masks = None if mask is None else _convert.mask_to_core(mask, len(before))
+        used = {recognizer.name for recognizer in seen}
+        independent = tuple(name for name in DEFAULT_HELD_OUT if name not in used)
+        held_out = held_out or (load_recognizers(independent) if independent else ())
         detector, perceptual = load_detector(_host.model_dirs()), load_perceptual(_host.model_dirs())
         progress = _host.HostProgress(len(after))
         reports, pictures = [], []
@@ -77,7 +86,7 @@ class PrivacyReport(io.ComfyNode):
             index = number % len(before)
             pair = _convert.image_to_uint8(before[index]), _convert.image_to_uint8(changed)
             report = compute_report(
-                *pair, detector, (*seen, *held_out), seen={recognizer.name for recognizer in seen},
+                *pair, detector, (*seen, *held_out), seen=used,
                 mask=None if masks is None else masks[index, 0].numpy(), perceptual=perceptual,
                 faces=faces.of_image(index),
                 other=None if others is None else _convert.image_to_uint8(others[index % len(others)]),

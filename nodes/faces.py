@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..faceprivacy_core.faces.detect import MIN_CONFIDENCE, load_detector
+from ..faceprivacy_core.faces.people import People
 from ..faceprivacy_core.faces.preview import draw_numbers
 from ..faceprivacy_core.faces.recognizers import DEFAULT_HELD_OUT, DEFAULT_SURROGATES, RECOGNIZER_NAMES, load_ensemble
 from ..faceprivacy_core.faces.select import Order, Selection, Which, detect_faces, parse_numbers
@@ -12,7 +13,7 @@ from ..faceprivacy_core.masks import MaskSettings, Region, draw_masks
 from ..faceprivacy_core.protocols import FaceRecognizer
 from . import _convert, _host
 from ._no_face import NoFacePolicy, apply_policy
-from ._one_step import add_missed, missed_input
+from ._one_step import REFERENCE_RULES, add_missed, load_recognizers, missed_input, person_input, photos_of
 from ._types import FacesType, RecognizersType
 
 ENSEMBLES = {"surrogates": DEFAULT_SURROGATES, "held out": DEFAULT_HELD_OUT}
@@ -100,8 +101,11 @@ class FaceMask(io.ComfyNode):
                     tooltip="YuNet (MIT), or the SCRFD model you placed in models/insightface (non-commercial use only).",
                 ),
                 io.Image.Input("reference", optional=True, tooltip="Photos of the people the reference rules mean."),
-                RecognizersType.Input("recognizers", optional=True, tooltip="Needed by the reference rules only."),
+                RecognizersType.Input(
+                    "recognizers", optional=True, tooltip="Who compare with the reference; the surrogates if open."
+                ),
                 missed_input(),
+                person_input(),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The pictures; blurred ones if on_no_face says so."),
@@ -116,17 +120,20 @@ class FaceMask(io.ComfyNode):
         cls, image: io.Image.Type, region: str, grow: float, feather: float, which: str, numbers: str, order: str,
         on_no_face: str, confidence: float, detector: str, reference: io.Image.Type | None = None,
         recognizers: tuple[FaceRecognizer, ...] = (), missed: io.Mask.Type | None = None,
+        person: tuple[People, ...] = (),
     ) -> io.NodeOutput:  # fmt: skip
         images = _convert.image_to_core(image)
         pictures = [_convert.image_to_uint8(one) for one in images]
-        references = [] if reference is None else [_convert.image_to_uint8(one) for one in _convert.image_to_core(reference)]
+        references = photos_of(reference)
+        if which in REFERENCE_RULES and not recognizers:
+            recognizers = load_recognizers(DEFAULT_SURROGATES)
         selection = Selection(Which(which), Order(order), parse_numbers(numbers) if which == Which.BY_NUMBER else ())
         finder = (
             _host.load_insightface_detector(confidence)
             if detector == INSIGHTFACE
             else load_detector(_host.model_dirs(), min_confidence=confidence)
         )
-        faces = detect_faces(pictures, finder, selection, recognizers=recognizers, references=references)
+        faces = detect_faces(pictures, finder, selection, recognizers=recognizers, references=references, people=person)
         faces = add_missed(faces, pictures, missed, Order(order))
         apply_policy(images, pictures, faces, on_no_face, is_choice=which != Which.ALL)
         mask = draw_masks(faces, MaskSettings(Region(region), grow, feather))

@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 
 import comfy.sd
-import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
@@ -29,8 +28,6 @@ from ._types import CropsType, InversionType, KeyType
 from .keyed import problem_of
 
 CATEGORY = "face privacy/inversion"
-OUTPUT = " [output]"
-"""Ending by which the host looks for a file in the output folder."""
 
 
 class SaveInversion(io.ComfyNode):
@@ -93,7 +90,7 @@ class LoadInversion(io.ComfyNode):
             search_aliases=["load embedding", "load noise", "fpinv", "recover"],
             inputs=[
                 io.Combo.Input(
-                    "file", options=_inversion_files(),
+                    "file", options=_host.named_files(SUFFIX),
                     tooltip="A .fpinv file in the input folder; a name that ends in ' [output]' lies in the output folder.",
                 ),
                 io.Combo.Input(
@@ -169,14 +166,3 @@ def make_conditions(
     with torch.inference_mode(False):
         space = TextTokens(model, clip, trainable=False)
     return lambda tokens: stage_conditions(space, tokens)
-
-
-def _inversion_files() -> list[str]:
-    """Name the saved inversions in the input folder, then those in the output folder."""
-    found = []
-    folders = ((folder_paths.get_input_directory(), ""), (folder_paths.get_output_directory(), OUTPUT))
-    for folder, ending in folders:
-        there = Path(folder)
-        names = (path.relative_to(there).as_posix() for path in there.rglob("*" + SUFFIX) if path.is_file())
-        found += [name + ending for name in sorted(names)]
-    return found

@@ -82,7 +82,7 @@ class EmbeddingSchedule(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         schedule = chosen_schedule(preset, switch, ranges)
         if inversion is not None:
-            return io.NodeOutput(to_conditioning(inversion, schedule), [_entry(inversion.empty, inversion.empty_pooled)])
+            return io.NodeOutput(to_conditioning(inversion, schedule), to_empty_conditioning(inversion))
         if image_conditioning is None or empty_conditioning is None:
             raise InputError(
                 "Expected either an inversion, or both image_conditioning and empty_conditioning. Connect MSI Inversion, "
@@ -125,6 +125,11 @@ def to_conditioning(inversion: FaceInversion, schedule: StageSchedule) -> list:
                 pooled = None if inversion.pooled is None else inversion.pooled[stage]
                 entries.append(_entry(inversion.stages[stage], pooled, percent_range(high, low)))
     return entries
+
+
+def to_empty_conditioning(inversion: FaceInversion) -> list:
+    """Turn the empty condition of an inversion into the host's conditioning list."""
+    return [_entry(inversion.empty, inversion.empty_pooled)]
 
 
 def _entry(condition: Tensor, pooled: Tensor | None, options: Mapping[str, float] | None = None) -> list:

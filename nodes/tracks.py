@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..faceprivacy_core.faces.detect import load_detector
+from ..faceprivacy_core.faces.people import People
 from ..faceprivacy_core.faces.preview import draw_numbers
 from ..faceprivacy_core.faces.recognizers import DEFAULT_SURROGATES
 from ..faceprivacy_core.faces.select import Which
@@ -13,7 +14,7 @@ from ..faceprivacy_core.masks import MaskSettings, draw_masks
 from ..faceprivacy_core.tracks import TrackSettings, choose_people, follow_faces
 from ..faceprivacy_core.types import Face, Faces, Picture
 from . import _convert, _host
-from ._one_step import load_recognizers
+from ._one_step import load_recognizers, person_input, photos_of
 from ._types import FacesType
 
 EVERYBODY = (Which.ALL, Which.ONLY_REFERENCE, Which.EXCEPT_REFERENCE)
@@ -49,6 +50,7 @@ class FaceTracks(io.ComfyNode):
                     tooltip="Who is kept, chosen once for the whole clip.",
                 ),
                 io.Image.Input("reference", optional=True, tooltip="Photos of the people the reference rules mean."),
+                person_input(),
             ],
             outputs=[
                 FacesType.Output("faces", tooltip="The faces with the number of their person, gaps filled in."),
@@ -58,20 +60,19 @@ class FaceTracks(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: io.Image.Type, faces: Faces, max_gap: int, people: str, reference: io.Image.Type | None = None
-    ) -> io.NodeOutput:
+        cls, image: io.Image.Type, faces: Faces, max_gap: int, people: str, reference: io.Image.Type | None = None,
+        person: tuple[People, ...] = (),
+    ) -> io.NodeOutput:  # fmt: skip
         images = _convert.image_to_core(image)
         recognizers = load_recognizers(DEFAULT_SURROGATES)
         pictures = (_convert.image_to_uint8(one) for one in images)
         with torch.inference_mode(False):
             followed = follow_faces(pictures, faces, recognizers[-1], TrackSettings(max_gap=max_gap))
             if people != Which.ALL:
-                references = (
-                    [] if reference is None else [_convert.image_to_uint8(one) for one in _convert.image_to_core(reference)]
-                )
-                looks = {person: _views(images, followed.faces, person) for person in range(followed.people)}
+                looks = {number: _views(images, followed.faces, number) for number in range(followed.people)}
                 detector = load_detector(_host.model_dirs())
-                followed = followed.only(choose_people(looks, Which(people), recognizers, references, detector))
+                chosen = choose_people(looks, Which(people), recognizers, photos_of(reference), detector, person)
+                followed = followed.only(chosen)
         shown = []
         for index, one in enumerate(images):
             here = Faces(tuple(_in_first(face) for face in followed.faces.of_image(index)), 1, faces.height, faces.width)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..faces.people_files import FORMAT, HEADER_BYTES
+from ..faces.people_files import SUFFIX as PERSON_SUFFIX
 from ..inversions.contents import UNPROTECTED, from_bytes
 from ..inversions.files import SUFFIX as INVERSION_SUFFIX
 from ..inversions.sealed import check_sealed, is_sealed
@@ -28,6 +30,7 @@ from .workflows import WORKFLOW_FILE
 
 MAX_FILE_BYTES = 512 * 2**20
 FILE_NAME = "name of the file"
+PERSON_FORMAT = FORMAT.encode("ascii")
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP")
 TIFF_STARTS = (b"II", b"MM")
 
@@ -78,6 +81,8 @@ def _audit_content(data: bytes, suffix: str, notes: Notes) -> None:
         with notes.reading("the saved inversion"):
             from_bytes(data, UNPROTECTED)
             notes.add("faces", "file")
+    elif suffix == PERSON_SUFFIX or PERSON_FORMAT in data[:HEADER_BYTES]:
+        notes.add("identity", "file")
     elif data.startswith(PNG_START):
         with notes.reading("chunks"):
             audit_png(data, notes)

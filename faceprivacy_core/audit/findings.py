@@ -31,6 +31,7 @@ KINDS = {
     "person": Kind(PERSONAL, "names or contacts of people", _NO_METADATA),
     "serial": Kind(PERSONAL, "what tells one device from all others", _NO_METADATA),
     "faces": Kind(PERSONAL, "faces that whoever has the file can draw again", "Seal it with a key, or do not pass it on."),
+    "identity": Kind(PERSONAL, "a person's identity vectors, which find the person in other pictures", "Do not pass it on."),
     "embedded": Kind(PERSONAL, "a further picture inside, which may show the original face", _NO_METADATA),
     "unread": Kind(PERSONAL, "a block that cannot be looked into", "Save the picture anew without it."),
     "trailing": Kind(PERSONAL, "data behind the end of the image", "Save the picture anew; it may be a video or the original."),

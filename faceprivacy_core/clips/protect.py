@@ -11,6 +11,7 @@ import numpy as np
 
 from ..anonymize import Look
 from ..errors import InputError, NoFaceError
+from ..faces.people import People
 from ..faces.select import Which
 from ..protect import DrawingTools, Method, ProtectSettings
 from ..protocols import FaceDetector, FaceRecognizer
@@ -49,6 +50,7 @@ class ClipProtection:
         references: Pictures (H, W, 3) uint8 of the people `which` means.
         start, end: The part that is written, seconds; None is the beginning, or the end.
         writing: Codec, quality, sound.
+        people: Saved people `which` means.
     """
 
     protect: ProtectSettings = field(default_factory=ProtectSettings)
@@ -59,6 +61,7 @@ class ClipProtection:
     start: float | None = None
     end: float | None = None
     writing: ClipSettings = field(default_factory=ClipSettings)
+    people: tuple[People, ...] = ()
 
     def __post_init__(self) -> None:
         if self.which not in (Which.ALL, Which.ONLY_REFERENCE, Which.EXCEPT_REFERENCE):
@@ -150,7 +153,7 @@ def find_people(
     chosen = set(owners)
     if request.which is not Which.ALL:
         looks = {p: [(view.crop, view.face) for view in [*clear[p], *samples[p]]] for p in owners}
-        chosen = choose_people(looks, request.which, recognizers, request.references, detector)
+        chosen = choose_people(looks, request.which, recognizers, request.references, detector, request.people)
         if not chosen:
             raise NoFaceError("Expected somebody whom the reference means, found nobody of these people in the clip.")
     found = Found(info, followed, frozenset(chosen), tuple(times), clear, samples)

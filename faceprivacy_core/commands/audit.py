@@ -16,7 +16,7 @@ from .console import say
 
 SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".dib", ".avif",
-    ".heic", ".heif", ".hif", ".json", ".fprv", ".fpinv", ".key",
+    ".heic", ".heif", ".hif", ".json", ".fprv", ".fpinv", ".fpperson", ".key",
 )  # fmt: skip
 """Files of a folder that are looked at; a file that is named is looked at whatever its suffix is. Pictures that cannot be
 audited are among them: they are a problem, not silence."""

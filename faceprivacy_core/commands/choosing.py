@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, NoFaceError
 
 if TYPE_CHECKING:
+    from ..faces.people import People
     from ..faces.select import Selection
     from ..protocols import FaceDetector, FaceRecognizer
     from ..types import Faces, Picture
@@ -30,11 +32,11 @@ def add_choice_options(parser: Any) -> None:
     )  # fmt: skip
     rule.add_argument(
         "--only", "--only-people", nargs="+", type=Path, dest="only_people", metavar="PHOTO",
-        help="only the people in these photos; in doubt a face is taken",
+        help="only the people in these photos, or in files of `faceprivacy person`; in doubt a face is taken",
     )  # fmt: skip
     rule.add_argument(
         "--except", "--except-people", nargs="+", type=Path, dest="except_people", metavar="PHOTO",
-        help="all but the people in these photos; in doubt a face is taken",
+        help="all but the people in these photos, or in files of `faceprivacy person`; in doubt a face is taken",
     )  # fmt: skip
     group.add_argument(
         "--confidence", type=float, default=CONFIDENCE, metavar="X",
@@ -56,12 +58,14 @@ class FaceChoice:
         confidence: Of the detector.
         references: Pictures (H, W, 3) uint8 of the people that a reference rule means.
         recognizers: Who compare; none for the other rules.
+        people: Saved people that a reference rule means.
     """
 
     selection: Selection
     confidence: float
     references: tuple[Picture, ...] = ()
     recognizers: tuple[FaceRecognizer, ...] = ()
+    people: tuple[People, ...] = ()
 
     def load_detector(self) -> FaceDetector:
         """Load the detector with this confidence.
@@ -78,30 +82,43 @@ class FaceChoice:
         """Find and choose the faces of one picture; there may be none."""
         from ..faces.select import detect_faces
 
-        return detect_faces([picture], detector, self.selection, recognizers=self.recognizers, references=self.references)
+        return detect_faces(
+            [picture], detector, self.selection, recognizers=self.recognizers, references=self.references, people=self.people
+        )  # fmt: skip
 
 
 def chosen_faces(args: argparse.Namespace) -> FaceChoice:
     """Read which faces are meant.
 
     Raises:
-        InputError: A number is below 0, or a photo cannot be read.
+        InputError: A number is below 0, or a photo or a saved person cannot be read.
         ModelFileError: A recogniser's file is missing.
     """
     from ..faces.recognizers import DEFAULT_SURROGATES, load_ensemble
     from ..faces.select import Selection, Which
-    from .pictures import read_picture
 
-    photos = args.only_people or args.except_people
-    if photos:
+    given = args.only_people or args.except_people
+    if given:
         which = Which.ONLY_REFERENCE if args.only_people else Which.EXCEPT_REFERENCE
-        references = tuple(read_picture(photo) for photo in photos)
-        return FaceChoice(
-            Selection(which), args.confidence, references, load_ensemble(DEFAULT_SURROGATES, device=args.device)
-        )  # fmt: skip
+        references, people = read_references(given)
+        recognizers = load_ensemble(DEFAULT_SURROGATES, device=args.device)
+        return FaceChoice(Selection(which), args.confidence, references, recognizers, people)
     if args.index:
         return FaceChoice(Selection(Which.BY_NUMBER, numbers=tuple(args.index)), args.confidence)
     return FaceChoice(Selection(Which.LARGEST if args.largest else Which.ALL), args.confidence)
+
+
+def read_references(paths: Sequence[Path]) -> tuple[tuple[Picture, ...], tuple[People, ...]]:
+    """Read whom a reference rule means: photos, and files of saved people.
+
+    Raises:
+        InputError: One cannot be read.
+    """
+    from ..faces.people_files import SUFFIX, read_people
+    from .pictures import read_picture
+
+    saved = [path for path in paths if path.suffix.lower() == SUFFIX]
+    return tuple(read_picture(path) for path in paths if path not in saved), tuple(read_people(path) for path in saved)
 
 
 def without_face(picture: Picture, policy: str) -> Picture:

@@ -60,18 +60,17 @@ def clip_request(args: argparse.Namespace, protect: ProtectSettings) -> ClipProt
     from ..faces.select import Which
     from ..protect import Fallback
     from ..video.writing import Box, ClipSettings, Codec
-    from .choosing import refuse_for_clips
-    from .pictures import read_picture
+    from .choosing import read_references, refuse_for_clips
 
     refuse_for_clips(args)
-    photos = args.only_people or args.except_people or []
+    references, people = read_references(args.only_people or args.except_people or [])
     which = Which.ONLY_REFERENCE if args.only_people else Which.EXCEPT_REFERENCE if args.except_people else Which.ALL
     writing = ClipSettings(
         Codec(args.codec), args.quality, None if args.container is None else Box(args.container), sound=not args.no_audio
     )  # fmt: skip
     return ClipProtection(
         replace(protect, fallback=Fallback(args.fallback)), Lost(args.lost), args.max_gap, which,
-        tuple(read_picture(photo) for photo in photos), args.start, args.end, writing,
+        references, args.start, args.end, writing, people,
     )  # fmt: skip
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import InputError, NoFaceError
+from ..errors import InputError
 from ..protocols import FaceDetector, FaceRecognizer
 from ..types import Face, Faces
+from .people import People, embed_faces, known_vectors, likeness
 
 REFERENCE_FMR = 0.001
 
@@ -64,6 +65,7 @@ def detect_faces(
     *,
     recognizers: Sequence[FaceRecognizer] = (),
     references: Sequence[NDArray[np.uint8]] = (),
+    people: Sequence[People] = (),
 ) -> Faces:
     """Detect and choose the faces of a batch.
 
@@ -73,13 +75,14 @@ def detect_faces(
         selection: Which to keep and how to number them.
         recognizers: Needed by the reference rules.
         references: Pictures of the people the reference rules mean; every face in them counts.
+        people: Saved people whom the reference rules mean, instead of pictures or besides them.
 
     Returns:
         The chosen faces; an image may have none.
 
     Raises:
         InputError: A number that no image has, or a reference rule without reference or
-            recogniser.
+            recogniser, or with people whom a recogniser has not seen.
         NoFaceError: A reference picture holds no face.
     """
     found = [order_faces(detector.detect(image), selection.order) for image in images]
@@ -88,7 +91,7 @@ def detect_faces(
     elif selection.which is Which.BY_NUMBER:
         found = _pick_numbers(found, selection.numbers)
     elif selection.which is not Which.ALL:
-        wanted = _reference_embeddings(references, detector, recognizers)
+        wanted = known_vectors(references, people, detector, recognizers)
         found = [
             _pick_people(image, faces, selection.which, recognizers, wanted) for image, faces in zip(images, found, strict=True)
         ]
@@ -133,24 +136,6 @@ def _pick_numbers(found: list[list[Face]], numbers: tuple[int, ...]) -> list[lis
     return [[faces[number] for number in numbers if number < len(faces)] for faces in found]
 
 
-def _reference_embeddings(
-    references: Sequence[NDArray[np.uint8]], detector: FaceDetector, recognizers: Sequence[FaceRecognizer]
-) -> list[torch.Tensor]:
-    """Embed every face of the reference pictures: one (M, D) tensor per recogniser."""
-    if not references or not recognizers:
-        raise InputError(
-            "Expected a reference picture and recognisers to choose faces by person. Give both, or choose faces another way."
-        )
-    rows: list[list[torch.Tensor]] = [[] for _ in recognizers]
-    for number, picture in enumerate(references):
-        faces = detector.detect(picture)
-        if not faces:
-            raise NoFaceError(f"Expected a face in reference picture {number}, found none. Use a clearer picture.")
-        for row, recognizer in zip(rows, recognizers, strict=True):
-            row.append(_embed(picture, faces, recognizer))
-    return [torch.cat(row) for row in rows]
-
-
 def _pick_people(
     image: NDArray[np.uint8],
     faces: list[Face],
@@ -164,16 +149,9 @@ def _pick_people(
         return []
     only_these = which is Which.ONLY_REFERENCE
     matches = []
-    for recognizer, people in zip(recognizers, wanted, strict=True):
+    for recognizer, known in zip(recognizers, wanted, strict=True):
         thresholds = recognizer.thresholds if only_these else recognizer.spare_thresholds
-        matches.append((_embed(image, faces, recognizer) @ people.T).max(dim=1).values >= thresholds[REFERENCE_FMR])
+        matches.append(likeness(embed_faces(image, faces, recognizer), known) >= thresholds[REFERENCE_FMR])
     matched = torch.stack(matches)
     chosen = matched.any(dim=0) if only_these else ~matched.all(dim=0)
     return [face for face, keep in zip(faces, chosen.tolist(), strict=True) if keep]
-
-
-def _embed(image: NDArray[np.uint8], faces: Sequence[Face], recognizer: FaceRecognizer) -> torch.Tensor:
-    picture = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()[None] / 255.0
-    landmarks = torch.from_numpy(np.stack([face.landmarks5 for face in faces])).float()
-    with torch.inference_mode(False), torch.no_grad():
-        return torch.cat([recognizer.embed(picture, points[None]) for points in landmarks]).cpu()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 
-from ..errors import InputError, NoFaceError
+from ..faces.people import People, known_vectors, likeness
 from ..faces.select import REFERENCE_FMR, Which
 from ..protocols import FaceDetector, FaceRecognizer
-from ..types import Face, FloatArray, Picture
+from ..types import Face, Picture
 from .links import SAME_PERSON_FMR, Tracklet, embed_faces
 
 STRAY, STRAY_DISTANCE = 5, 0.4
@@ -106,8 +107,9 @@ def choose_people(
     recognizers: Sequence[FaceRecognizer],
     references: Sequence[Picture],
     detector: FaceDetector,
+    known: Sequence[People] = (),
 ) -> set[int]:
-    """Choose people by reference photo, once for a whole clip.
+    """Choose people by reference photo or saved person, once for a whole clip.
 
     Args:
         looks: Some clear views of every person: the picture and the face in it.
@@ -115,32 +117,25 @@ def choose_people(
         recognizers: At least one.
         references: Pictures of the people that are meant; every face in them counts.
         detector: Finds them.
+        known: Saved people who are meant, instead of pictures or besides them.
 
     Returns:
         The chosen people. In doubt a person is chosen: one recogniser and one view suffice for "only these"; under "all but
         these" every recogniser must agree on every view, at a higher threshold.
 
     Raises:
-        InputError: There is no reference, or no recogniser.
+        InputError: There is no reference, or no recogniser, or one who has not seen the saved people.
         NoFaceError: A reference holds no face.
     """
-    if not references or not recognizers:
-        raise InputError("Expected a reference picture and recognisers to choose people by, got none. Give both.")
-    wanted: list[list[FloatArray]] = [[] for _ in recognizers]
-    for number, picture in enumerate(references):
-        found = detector.detect(picture)
-        if not found:
-            raise NoFaceError(f"Expected a face in reference picture {number}, found none. Use a clearer picture.")
-        for row, recognizer in zip(wanted, recognizers, strict=True):
-            row.append(embed_faces(picture, found, recognizer))
+    wanted = known_vectors(references, known, detector, recognizers)
     only_these = which is Which.ONLY_REFERENCE
     chosen = set()
     for person, views in looks.items():
         matches = []
-        for recognizer, rows in zip(recognizers, wanted, strict=True):
+        for recognizer, vectors in zip(recognizers, wanted, strict=True):
             limit = (recognizer.thresholds if only_these else recognizer.spare_thresholds)[REFERENCE_FMR]
-            people = np.concatenate(rows)
-            matches += [bool((embed_faces(picture, [face], recognizer) @ people.T).max() >= limit) for picture, face in views]
+            found = [torch.from_numpy(embed_faces(picture, [face], recognizer)) for picture, face in views]
+            matches += [bool(likeness(one, vectors).max() >= limit) for one in found]
         if (any(matches) if only_these else not (matches and all(matches))) or not matches:
             chosen.add(person)
     return chosen

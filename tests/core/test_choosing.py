@@ -17,6 +17,7 @@ from faceprivacy_core.no_face import NoFacePolicy, blur_whole
 
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
 TWO, ONE = SAMPLES / "two_people.jpg", SAMPLES / "portrait.jpg"
+PERSON = "somebody.fpperson"
 CHOICES = {"--largest", "--index", "--only", "--except", "--confidence", "--on-no-face"}
 
 
@@ -55,10 +56,16 @@ def test_defaults_are_those_of_the_nodes():
     [
         (["--index", "1"], False, True),
         (["--only", str(ONE)], False, True),
-        (["--except", str(ONE)], True, False),
+        (["--except", PERSON], True, False),
     ],
 )
-def test_faces_are_chosen_by_number_and_by_person(options: list[str], left: bool, right: bool, tmp_path: Path):
+def test_faces_are_chosen_by_number_by_photo_and_by_saved_person(options: list[str], left: bool, right: bool, tmp_path: Path):
+    """What is saved of the photo means the same person as the photo."""
+    if PERSON in options:
+        person = tmp_path / PERSON
+        assert main(["person", str(ONE), "--out", str(person)]) == 0
+        assert main(["person", str(ONE), "--out", str(person)]) == 1  # what is there stays
+        options = [options[0], str(person)]
     assert chosen(tmp_path / "out", *options).tolist() == [left, right]
 
 
@@ -69,6 +76,7 @@ def test_faces_are_chosen_by_number_and_by_person(options: list[str], left: bool
         (["--index", "7"], "Expected face numbers below 2"),
         (["--confidence", "2"], "confidence between 0 and 1"),
         (["--only", "gone.jpg"], "gone.jpg"),
+        (["--only", "gone.fpperson"], "a saved person at gone.fpperson"),
     ],
 )
 def test_a_choice_that_cannot_be_made_is_an_error(

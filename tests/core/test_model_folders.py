@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 from faceprivacy_core import model_folders, weights
 from faceprivacy_core.commands import main, models
 from faceprivacy_core.errors import ModelFileError
-from faceprivacy_core.model_folders import MODELS_DIR_VARIABLE
+from faceprivacy_core.model_folders import FOLDER_SETTING, MODELS_DIR_VARIABLE
 
 CONTENT = b"bytes of a model"
 
@@ -65,6 +66,22 @@ def test_the_variable_decides_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(MODELS_DIR_VARIABLE, str(tmp_path / "mine"))
     pack = _pack(tmp_path / "ComfyUI" / "custom_nodes" / "pack")
     assert model_folders.model_folders(pack) == [tmp_path / "mine"]
+
+
+def test_the_folder_of_the_hosts_settings_comes_first_and_must_be_whole_and_here(tmp_path: Path):
+    host = tmp_path / "ComfyUI"
+    pack = _pack(host / "custom_nodes" / "pack")
+    settings = host / "user" / "default" / model_folders.SETTINGS_NAME
+    settings.parent.mkdir(parents=True)
+    plain = model_folders.model_folders(pack)
+    settings.write_text(json.dumps({FOLDER_SETTING: f" {tmp_path / 'faces'} "}))
+    assert model_folders.model_folders(pack) == [tmp_path / "faces", *plain]
+    for value in ("", "faces", "//host/faces", "\\\\host\\faces", 7, None, "~nobody-here/faces"):
+        settings.write_text(json.dumps({FOLDER_SETTING: value}))
+        assert model_folders.model_folders(pack) == plain, value
+    for text in ("{", "[]", "[" * 100_000, "\0"):
+        settings.write_text(text)
+        assert model_folders.model_folders(pack) == plain, text[:5]
 
 
 def test_extra_model_paths_are_read_as_the_host_reads_them(tmp_path: Path):

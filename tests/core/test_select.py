@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from faceprivacy_core.errors import InputError, NoFaceError
+from faceprivacy_core.faces.people import People, learn_people
 from faceprivacy_core.faces.select import Order, Selection, Which, detect_faces, order_faces, parse_numbers
 from faceprivacy_core.types import Face
 from tests.support.faces import synthetic_face
@@ -110,10 +111,34 @@ def test_sparing_a_face_takes_a_surer_match_than_choosing_it():
 
 
 def test_a_reference_rule_needs_a_reference_with_a_face_and_a_recogniser():
-    with pytest.raises(InputError, match="reference picture and recognisers"):
+    with pytest.raises(InputError, match="reference picture or a saved person, and recognisers"):
         chosen(Which.ONLY_REFERENCE, picture(RED))
     with pytest.raises(NoFaceError, match="reference picture 0"):
         chosen(Which.ONLY_REFERENCE, picture(RED), references=[picture()], recognizers=[ColourRecognizer()])
+
+
+def test_a_saved_person_is_meant_as_the_photo_is_and_besides_it():
+    recognizers = [ColourRecognizer()]
+    saved = [learn_people([picture(colour)], ListedDetector(FACES), recognizers) for colour in (GREEN, BLUE)]
+    everybody, rest = picture(RED, GREEN, BLUE), {"recognizers": recognizers, "people": saved[:1]}
+    for which in (Which.ONLY_REFERENCE, Which.EXCEPT_REFERENCE):
+        by_photo = chosen(which, everybody, references=[picture(GREEN)], recognizers=recognizers)
+        assert chosen(which, everybody, **rest) == by_photo
+    only, left = Which.ONLY_REFERENCE, (0, LEFTS[0])
+    assert chosen(only, everybody, references=[picture(RED)], **rest) == [left, (0, LEFTS[1])]
+    assert chosen(Which.EXCEPT_REFERENCE, everybody, recognizers=recognizers, people=saved) == [left]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        ({"another": torch.eye(3)}, "that colour has seen, got one of another"),
+        ({"colour": torch.eye(4)}, "vectors of 3 numbers, the saved person has 4"),
+    ],
+)
+def test_people_that_a_recogniser_cannot_compare_are_refused(vectors: dict[str, torch.Tensor], message: str):
+    with pytest.raises(InputError, match=message):
+        chosen(Which.ONLY_REFERENCE, picture(RED), recognizers=[ColourRecognizer()], people=[People(vectors)])
 
 
 @pytest.mark.parametrize(("text", "numbers"), [("", ()), ("0, 2", (0, 2)), ("1,1", (1,)), (" 3 ,", (3,))])

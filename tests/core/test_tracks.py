@@ -114,7 +114,7 @@ def test_a_photo_chooses_one_person_for_the_whole_clip(scenes: list[Scene], foll
     assert {face.track for face in followed.only(only).faces.items} == only
     with pytest.raises(NoFaceError, match="reference picture 0"):
         choose_people(looks, Which.ONLY_REFERENCE, [recognizer], [background(200, 200, 1)], load_detector())
-    with pytest.raises(InputError, match="reference picture and recognisers"):
+    with pytest.raises(InputError, match="reference picture or a saved person, and recognisers"):
         choose_people(looks, Which.ONLY_REFERENCE, [], [portrait], load_detector())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,17 @@ from devtools.paths import ROOT
 
 LANGUAGES = ("de", "es", "fr", "ja", "zh")
 LOCALES = ROOT / "locales"
+SETTINGS = ROOT / "web" / "settings.js"
 SUFFIX = " (Face Privacy)"
 MESSAGE_SYNTAX = frozenset("{}|@")  # the frontend's translation library reads these itself
 
 
 def _definitions(language: str) -> dict[str, Any]:
     return json.loads((LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8"))
+
+
+def _settings(language: str) -> dict[str, dict[str, str]]:
+    return json.loads((LOCALES / language / "settings.json").read_text(encoding="utf-8"))
 
 
 def _i18n_key(name: str) -> str:
@@ -67,7 +73,17 @@ def test_host_finds_every_language(pack_nodes: dict[str, Any], monkeypatch: pyte
     folder = Path(folder_paths.get_input_directory()).parent / "custom_nodes"
     monkeypatch.setattr(folder_paths, "get_folder_paths", lambda name: [str(folder)])
     found = CustomNodeManager().build_translations()
-    assert found == {language: {"nodeDefs": _definitions(language)} for language in LANGUAGES}
+    assert found == {language: {"nodeDefs": _definitions(language), "settings": _settings(language)} for language in LANGUAGES}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_settings_are_those_of_the_frontend(language: str) -> None:
+    ids = re.findall(r'\bid: "([\w.]+)"', SETTINGS.read_text(encoding="utf-8"))
+    assert ids
+    assert sorted(_settings(language)) == sorted(map(_i18n_key, ids))
+    for entry in _settings(language).values():
+        assert set(entry) == {"name", "tooltip"}
+        assert all(text.strip() and not MESSAGE_SYNTAX & set(text) for text in entry.values())
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

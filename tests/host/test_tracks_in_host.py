@@ -38,7 +38,8 @@ def test_people_keep_their_number_and_gaps_are_filled(pack_nodes: dict[str, Any]
     alone, _ = pack_nodes[TRACKS].execute(batch, faces, 0, "all").args
     assert {face.image_index for face in alone.items} <= {0, 1, 2}
     portrait, _, _ = open_photo(pack_nodes, PORTRAIT)
-    one, _ = pack_nodes[TRACKS].execute(batch, faces, 5, "only the people in the reference", portrait).args
+    person = pack_nodes["FacePrivacy_SavePerson"].execute(portrait, "tracked").args[0]
+    one, _ = pack_nodes[TRACKS].execute(batch, faces, 5, "only the people in the reference", person=person).args
     assert len({face.track for face in one.items}) == 1
 
 
