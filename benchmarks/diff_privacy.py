@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -245,7 +245,7 @@ def pairwise(variants: list[Row], name: str) -> float:
     return float(np.mean([np.dot(a, b) for a, b in itertools.combinations(vectors, 2)]))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "diff_privacy")
@@ -256,7 +256,7 @@ def main() -> None:
     parser.add_argument("--donors-only", action="store_true", help="of hiding, leave out the published ways")
     parser.add_argument("--publish", action="store_true", help="put the tables into benchmarks/results")
     parser.add_argument("--report", action="store_true", help="only lay out the rows there are")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     part, parts = (int(number) for number in options.part.split("/"))
     options.out.mkdir(parents=True, exist_ok=True)
     subjects = find_subjects(options.count, options.pairs)

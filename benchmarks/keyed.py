@@ -20,6 +20,7 @@ import io
 import secrets
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -304,7 +305,7 @@ def correlate(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a[:size], b[:size])[0, 1])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "keyed")
@@ -316,7 +317,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, help="folder of PERSON_NUMBER.jpg; the second half of the people is measured")
     parser.add_argument("--publish", action="store_true", help="put the table into benchmarks/results")
     parser.add_argument("--report", action="store_true", help="only lay out the rows there are")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     bench, columns = Bench(), {}
     name = "keyed" if options.pairs is None else "keyed_people"

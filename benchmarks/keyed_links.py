@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def summarise(rows: list[dict[str, Any]], bench: Bench, name: str, origin: Origi
     return "\n".join([*lines, "", f"A wrong key finds a face behind the decoy in {behind} of {len(rows)} pictures."])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "keyed_links")
@@ -113,7 +114,7 @@ def main() -> None:
     parser.add_argument("--part", default="0/1", help="which of several parts, for example 0/2 and 1/2")
     parser.add_argument("--pairs", type=Path, help="folder of PERSON_NUMBER.jpg; the second half of the people is measured")
     parser.add_argument("--publish", action="store_true", help="put the table into benchmarks/results")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     part, parts = (int(number) for number in options.part.split("/"))
     options.out.mkdir(parents=True, exist_ok=True)
     paths = [path for path, _ in find_subjects(options.count, options.pairs)]
