@@ -7,7 +7,8 @@
 Generated faces (see `calibrate_recognizers.py`), 384 x 384 pixels, the largest face of each; looks are
 measured on the face crop at 256 pixels and, apart, inside the mask. Judged are pictures of 8 bits.
 
-protect   ours, one recogniser left out in turn and all others attacked; `shipped` attacks the default ones.
+protect   ours, one recogniser left out in turn and all others attacked; `shipped` attacks the default ones, and
+          `without the UNet` does so through a model whose UNet does nothing: what diffusion has to do with it.
           The rows hold the pictures after JPEG, blur and resize too (`robust`), and pictures for `grid`.
 released  the released algorithm beside ours, on crops of the model's size; time and memory of processes of their own.
 ablation  schedule, empty condition and depth; how much of a change the model takes away.
@@ -37,8 +38,9 @@ import torch
 from PIL import Image
 
 from benchmarks.cloak_ablation import measure_purification
+from benchmarks.cloak_control import without_unet
 from benchmarks.cloak_released import GRID, our_settings
-from benchmarks.cloak_report import SHIPPED, SHOWN, publish_report, write_report
+from benchmarks.cloak_report import NOBODY_LEFT_OUT, SHOWN, WITHOUT_UNET, publish_report, write_report
 from benchmarks.cloak_rows import read_rows
 from benchmarks.cloak_scenes import Judge, Row, Scene, crop_scene, open_scene
 from benchmarks.origin import Origin
@@ -90,6 +92,7 @@ class Variant:
     settings: CloakSettings
     seen: tuple[str, ...] = DEFAULT_SURROGATES
     labels: tuple[tuple[str, Any], ...] = ()
+    has_unet: bool = True
 
 
 class Bench:
@@ -128,10 +131,11 @@ class Bench:
 
 
 def protect_variants(bench: Bench, options: argparse.Namespace) -> Iterator[Variant]:
-    """Leave one recogniser out in turn; attack the default ones alone."""
+    """Leave one recogniser out in turn; attack the default ones alone, without the UNet, too."""
     for name in options.held_out:
-        seen = DEFAULT_SURROGATES if name == SHIPPED else tuple(other for other in RECOGNIZER_NAMES if other != name)
-        yield Variant(name, bench.settings(), seen)
+        others = tuple(other for other in RECOGNIZER_NAMES if other != name)
+        seen = DEFAULT_SURROGATES if name in NOBODY_LEFT_OUT else others
+        yield Variant(name, bench.settings(), seen, has_unet=name != WITHOUT_UNET)
 
 
 def ablation_variants(bench: Bench, options: argparse.Namespace) -> Iterator[Variant]:
@@ -180,11 +184,10 @@ def measure(
 ) -> tuple[Row, torch.Tensor | None]:
     """Cloak one face in one way and judge it; a refusal is a row too."""
     attacked = [recognizer for recognizer in bench.recognizers if recognizer.name in variant.seen]
+    model = bench.model if variant.has_unet else without_unet(bench.model)
     wall, processor = time.perf_counter(), time.process_time()
     try:
-        result = cloak_faces(
-            scene.image, scene.faces, bench.model, attacked, variant.settings, perceptual=bench.judge.perceptual
-        )
+        result = cloak_faces(scene.image, scene.faces, model, attacked, variant.settings, perceptual=bench.judge.perceptual)
     except FacePrivacyError as error:
         return {"refused": str(error)}, None
     seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - processor}
@@ -196,16 +199,17 @@ def measure(
     return row, result.images
 
 
-def keep_pictures(bench: Bench, scene: Scene, image: torch.Tensor, path: Path, variant: Variant) -> None:
-    """Save original, cloaked, and eight times the difference, side by side; and the pack's report."""
+def keep_pictures(bench: Bench, scene: Scene, image: torch.Tensor, path: Path, variant: Variant, *, report: bool) -> None:
+    """Save original, cloaked, and eight times the difference, side by side; and the pack's report where that is wanted."""
     folder = bench.out / "pictures" / variant.name
     folder.mkdir(parents=True, exist_ok=True)
     before, after = scene.view(scene.image), scene.view(image)
     difference = np.clip(128 + 8 * (after.astype(np.int16) - before), 0, 255).astype(np.uint8)
     Image.fromarray(np.concatenate([before, after, difference], axis=1)).save(folder / f"{path.stem}.png")
-    report = bench.judge.report(scene, image, variant.seen)
+    if not report:
+        return
     (bench.out / "reports").mkdir(exist_ok=True)
-    drawn = draw_report(report, scene.pixels, to_pixels(image))
+    drawn = draw_report(bench.judge.report(scene, image, variant.seen), scene.pixels, to_pixels(image))
     Image.fromarray(drawn).save(bench.out / "reports" / f"{variant.name}_{path.stem}.png")
 
 
@@ -235,8 +239,8 @@ def run_variants(
         scene = open_scene(path, bench.judge.detector) if missing else None
         for variant in missing:
             row, image = measure(bench, scene, task, variant, other)
-            if image is not None and task == "protect" and (path, other) in first:
-                keep_pictures(bench, scene, image, path, variant)
+            if image is not None and task == "protect":
+                keep_pictures(bench, scene, image, path, variant, report=(path, other) in first)
             log.add(path, variant.name, {"seen": variant.seen, **dict(variant.labels), **row})
 
 
@@ -287,8 +291,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--part", default="0/1", help="which of several parts, for example 0/2 and 1/2")
     parser.add_argument(
-        "--held-out", nargs="+", choices=(SHIPPED, *RECOGNIZER_NAMES), default=[SHIPPED, *RECOGNIZER_NAMES],
-        help="recognisers `protect` leaves out in turn",
+        "--held-out", nargs="+", choices=(*NOBODY_LEFT_OUT, *RECOGNIZER_NAMES), default=[*NOBODY_LEFT_OUT, *RECOGNIZER_NAMES],
+        help="recognisers `protect` leaves out in turn, or a way that leaves out none of the default ones",
     )  # fmt: skip
     parser.add_argument("--pictures", type=Path, default=GENERATED, help="folder; `released` goes toward the last one")
     parser.add_argument("--pairs", type=Path, help="folder of PERSON_NUMBER.jpg: its people instead of --pictures")

@@ -33,10 +33,13 @@ def protection(row: Row, role: str | None = None, rate: str = "1e-2", name: str 
     ]
 
 
-def beside(row: Row, rate: str, side: str = "after") -> list[bool]:
-    """Say for the held-out recognisers whether they take a picture and another photo of the person for two people."""
-    held_out = [result for result in row["recognizers"] if result["role"] == HELD_OUT and "other" in result]
-    return [not result["other"][f"verified_{side}_fmr_{rate}"] for result in held_out]
+def beside(row: Row, rate: str, side: str = "after", name: str | None = None) -> list[bool]:
+    """Say for held-out recognisers, or for one, whether they take a picture and another photo of the person for two people."""
+    return [
+        not result["other"][f"verified_{side}_fmr_{rate}"]
+        for result in row["recognizers"]
+        if result["role"] == HELD_OUT and "other" in result and name in (None, result["name"])
+    ]
 
 
 def percent(values: Sequence[bool]) -> str:

@@ -1,14 +1,16 @@
 """Diff-Privacy complete: hiding, anonymising with several variants, recovery; on faces of nobody.
 
     python -m benchmarks.diff_privacy --out output/diff_privacy [--count 64] [--tasks hide anonymise recover] [--part 0/1]
-        [--pairs FOLDER] [--publish]
+        [--donors-only] [--pairs FOLDER] [--publish] [--report]
 
 Generated faces (see `calibrate_recognizers.py`) and the sample photos, shorter side 384 pixels, the largest
 face of each. Looks (LPIPS) are compared on the crop at the model's own size, inside the mask, beside
 what the autoencoder alone changes. Recognisers that the methods were guided by and held-out ones are
 reported apart. With `--pairs`, results are compared with another photograph of the person, too, alone and in a search of all.
 Goes on where it was stopped, several parts can run side by side; writes a table (Markdown), every figure (JSON lines, each
-with model, settings and sources) and grids of pictures to look at; `--publish` puts the tables into the repository.
+with model, settings and sources) and sheets to look at (the original, then the ways in the order of the table); `--publish`
+puts the tables into the repository, `--report` measures nothing and takes the rows there are. Seconds are those of one
+processor.
 """
 
 from __future__ import annotations
@@ -16,16 +18,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from benchmarks.gallery import describe, embed_face, find_subjects
+from benchmarks.kept import draw_sheets, keep
 from benchmarks.matches import count_matches
 from benchmarks.origin import Origin, RowLog
 from benchmarks.pictures import ROOT, read_picture
@@ -43,11 +45,13 @@ from faceprivacy_core.metrics.fidelity import compute_psnr
 from faceprivacy_core.metrics.perceptual import load_perceptual
 from faceprivacy_core.metrics.similarity import cut_window
 from faceprivacy_core.pixels import to_pixels, to_tensor
-from faceprivacy_core.recover import invert_faces, recover_crops
+from faceprivacy_core.recover import DEFAULT_STEPS, invert_faces, recover_crops
 from faceprivacy_core.types import Faces
 
-TILE, VARIANTS = 128, 4
+VARIANTS = 4
 Row = dict[str, Any]
+Measured = tuple[Row, list[torch.Tensor]]
+"""What is known of a face, and the crops to look at."""
 
 
 class Scene:
@@ -99,45 +103,42 @@ class Bench:
         return scene.pasted(decoded.clamp(0.0, 1.0))
 
 
-def hide(bench: Bench, scene: Scene, before: Scene) -> Row:
-    """Hide the visual identity, with and without the energy."""
+def hide(bench: Bench, scene: Scene, before: Scene, ways: Mapping[str, HideSettings]) -> Measured:
+    """Hide the visual identity in several ways."""
     row = {"original": bench.see(scene, scene.image), "autoencoder": bench.see(scene, bench.round_trip(scene))}
-    ways = {
-        "hidden": HideSettings(),
-        "published": HideSettings.published(),
-        "no energy": HideSettings.published(strength=0.0, refine=0),
-    }
-    tiles = [scene.crop]
+    crops = [scene.crop, cut(bench.round_trip(scene), scene.crops)]
     for name, settings in ways.items():
-        started = time.perf_counter()
-        result = hide_faces(scene.image, scene.faces, bench.model, bench.seen, settings, perceptual=lambda: bench.perceptual)
-        row[name] = bench.see(scene, result.images) | {"seconds": time.perf_counter() - started}
-        tiles.append(cut(result.images, scene.crops))
-    return row | {"tiles": to_tiles(tiles)}
+        started = time.process_time()
+        result = hide_faces(
+            scene.image, scene.faces, bench.model, bench.seen, settings, detector=bench.detector,
+            perceptual=lambda: bench.perceptual,
+        )  # fmt: skip
+        row[name] = bench.see(scene, result.images) | {"seconds": time.process_time() - started}
+        crops.append(cut(result.images, scene.crops))
+    return row, crops
 
 
-def anonymise(bench: Bench, scene: Scene, before: Scene) -> Row:
-    """Draw four variants, with and without the push between them."""
+def anonymise(bench: Bench, scene: Scene, before: Scene, ways: Mapping[str, AnonymizeSettings]) -> Measured:
+    """Draw four variants in several ways."""
     row: Row = {"original": bench.see(scene, scene.image)}
-    tiles = [scene.crop]
-    for name, diversity in (("diverse", 1.0), ("not diverse", 0.0)):
-        started = time.perf_counter()
-        settings = AnonymizeSettings.published(variants=VARIANTS, diversity=diversity)
+    crops = [scene.crop]
+    for name, settings in ways.items():
+        started = time.process_time()
         images = anonymize_faces(scene.image, scene.faces, bench.model, bench.seen, settings).images
         row[name] = {
             "variants": [bench.see(scene, image[None]) for image in images],
-            "seconds": time.perf_counter() - started,
+            "seconds": time.process_time() - started,
         }
-        tiles += [cut(image[None], scene.crops) for image in images]
-    return row | {"tiles": to_tiles(tiles)}
+        crops += [cut(image[None], scene.crops) for image in images]
+    return row, crops
 
 
-def recover(bench: Bench, scene: Scene, before: Scene) -> Row:
+def recover(bench: Bench, scene: Scene, before: Scene, ways: Mapping[str, object]) -> Measured:
     """Recover with the right inversion, with another face's embeddings, and with another's noise."""
-    started = time.perf_counter()
+    started = time.process_time()
     mine, other = (invert_faces(s.image, s.faces, bench.model) for s in (scene, before))
-    row: Row = {"seconds": (time.perf_counter() - started) / 2, "residual": mine.noise.residual if mine.noise else None}
-    ways = {
+    row: Row = {"seconds": (time.process_time() - started) / 2, "residual": mine.noise.residual if mine.noise else None}
+    inversions = {
         "right": mine,
         "other embeddings": with_parts(mine, stages_of=other),
         "other noise": with_parts(mine, noise_of=other),
@@ -146,24 +147,33 @@ def recover(bench: Bench, scene: Scene, before: Scene) -> Row:
     row["original"], bound = bench.see(scene, scene.image), bench.round_trip(scene)
     inside = scene.mask[0, 0].numpy() > 0.5
     row["autoencoder"] = bench.see(scene, bound) | {"psnr": compute_psnr(to_pixels(scene.image), to_pixels(bound), inside)}
-    tiles = [scene.crop, cut(bound, scene.crops)]
-    for name, inversion in ways.items():
+    crops = [scene.crop, cut(bound, scene.crops)]
+    for name, inversion in inversions.items():
         image = scene.pasted(recover_crops(inversion, bench.model))
         row[name] = bench.see(scene, image) | {"psnr": compute_psnr(to_pixels(scene.image), to_pixels(image), inside)}
-        tiles.append(cut(image, scene.crops))
-    return row | {"tiles": to_tiles(tiles)}
+        crops.append(cut(image, scene.crops))
+    return row, crops
 
 
-SETTINGS: dict[str, object] = {
-    "hide": HideSettings(),
-    "anonymise": AnonymizeSettings(variants=VARIANTS),
-    "recover": "20 steps",
-}
-TASKS: dict[str, Callable[[Bench, Scene, Scene], Row]] = {
+TASKS: dict[str, Callable[[Bench, Scene, Scene, Mapping[str, Any]], Measured]] = {
     "hide": hide,
     "anonymise": anonymise,
     "recover": recover,
 }
+
+
+def ways_of(task: str, *, donors_only: bool = False) -> dict[str, Any]:
+    """Return the ways of a task by name, each with its settings; the published ways to hide take minutes a face."""
+    if task == "recover":
+        return {"inverted": f"{DEFAULT_STEPS} steps"}
+    if task == "anonymise":
+        return {
+            "diverse": AnonymizeSettings.published(variants=VARIANTS),
+            "not diverse": AnonymizeSettings.published(variants=VARIANTS, diversity=0.0),
+        }
+    donors = {"hidden": HideSettings(), "donor alone": HideSettings(refine=0)}
+    published = {"published": HideSettings.published(), "no energy": HideSettings.published(strength=0.0, refine=0)}
+    return donors if donors_only else donors | published
 
 
 def with_parts(
@@ -172,11 +182,6 @@ def with_parts(
     """Exchange the embeddings or the noise map of an inversion."""
     mine = mine if stages_of is None else replace(mine, stages=stages_of.stages, tokens=stages_of.tokens)
     return mine if noise_of is None else replace(mine, noise=noise_of.noise)
-
-
-def to_tiles(crops: list[torch.Tensor]) -> list[Any]:
-    sized = [torch.nn.functional.interpolate(crop, (TILE, TILE), mode="area") for crop in crops]
-    return [to_pixels(crop).tolist() for crop in sized]
 
 
 def similarities(row: Row, seen: Row, name: str) -> float:
@@ -222,7 +227,7 @@ def figures(rows: list[Row], bench: Bench) -> dict[str, dict[str, str]]:
             columns[way][f"{recognizer.name}: similarity among the {VARIANTS}"] = f"{among:.3f}"
     for way in ways:
         seconds = [row[way]["seconds"] for row in rows if "seconds" in row[way]]
-        columns[way]["seconds a face"] = f"{np.mean(seconds):.1f}" if seconds else "-"
+        columns[way]["seconds of one processor, a face"] = f"{np.mean(seconds):.1f}" if seconds else "-"
         columns[way] |= describe([beside(row, way) for row in rows], way, bench.held_out)
     return columns
 
@@ -240,7 +245,7 @@ def pairwise(variants: list[Row], name: str) -> float:
     return float(np.mean([np.dot(a, b) for a, b in itertools.combinations(vectors, 2)]))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "diff_privacy")
@@ -248,28 +253,32 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--part", default="0/1", help="which of several parts, for example 0/2 and 1/2")
     parser.add_argument("--pairs", type=Path, help="folder of PERSON_NUMBER.jpg; the second half of the people is measured")
+    parser.add_argument("--donors-only", action="store_true", help="of hiding, leave out the published ways")
     parser.add_argument("--publish", action="store_true", help="put the tables into benchmarks/results")
-    options = parser.parse_args()
+    parser.add_argument("--report", action="store_true", help="only lay out the rows there are")
+    options = parser.parse_args(arguments)
     part, parts = (int(number) for number in options.part.split("/"))
     options.out.mkdir(parents=True, exist_ok=True)
     subjects = find_subjects(options.count, options.pairs)
     ending = "" if options.pairs is None else "_people"
     bench, tables = Bench(), []
     for task in options.tasks:
-        name = f"{task}{ending}"
+        name, ways = f"{task}{ending}", ways_of(task, donors_only=options.donors_only)
         beside_it = tuple(options.out.glob(f"{name}[0-9]*.jsonl"))
-        log = RowLog(options.out / f"{name}{part}of{parts}.jsonl", Origin.now(SETTINGS[task]), beside_it)
+        log = RowLog(options.out / f"{name}{part}of{parts}.jsonl", Origin.now(ways), beside_it)
         for index in range(part, len(subjects), parts):
             path, other = subjects[index]
-            if path.name not in log:
-                row = TASKS[task](bench, Scene(bench, path), Scene(bench, subjects[index - 1][0]))
+            if path.name not in log and not options.report:
+                scene, before = Scene(bench, path), Scene(bench, subjects[index - 1][0])
+                row, crops = TASKS[task](bench, scene, before, ways)
                 if other is not None:
                     row["other"] = embed_face(read_picture(other), bench.detector, bench.recognizers)
+                keep(options.out / name, path.name, crops)
                 log.add(path.name, row)
+                print(name, path.name, flush=True)  # noqa: T201
+        draw_sheets(options.out / name)
         everything = list(log.rows.values())
-        grid = [np.concatenate([np.array(tile, np.uint8) for tile in row["tiles"]]) for row in everything[:12]]
-        Image.fromarray(np.concatenate(grid, axis=1)).save(options.out / f"{name}.png")
-        columns = figures(everything, bench)
+        columns = figures(everything, bench) if everything else {}
         tables.append(summarise(name, columns, len(everything)))
         if options.publish:
             for way, cells in columns.items():

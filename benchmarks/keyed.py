@@ -1,6 +1,7 @@
 """Keyed faces: what comes back with the right key, with wrong keys, and what the covers give away.
 
-    python -m benchmarks.keyed --out output/keyed [--count 64] [--image-count 64] [--jpeg-count 16] [--pairs FOLDER] [--publish]
+    python -m benchmarks.keyed --out output/keyed [--count 64] [--image-count 64] [--jpeg-count 16] [--modes latent exact]
+        [--pairs FOLDER] [--publish] [--report]
 
 Faces drawn from a generator (see `calibrate_recognizers.py`) and the sample photos, shorter side 384
 pixels, the largest face of each. For every mode: recovery through a saved 8-bit PNG, beside the
@@ -8,7 +9,8 @@ autoencoder alone; keys that are wrong by one bit, and random ones; JPEG; what h
 make of the covers; an attack that compares noise magnitudes with a gallery. With `--pairs`, covers and recovered faces
 of people are compared with another photograph of them, too, alone and in a search of all. The sign flip takes its published
 50 steps, the other modes 20. Goes on where it was stopped; writes a table (Markdown), every figure (JSON lines, each with
-model, settings and sources) and a grid of pictures to look at; `--publish` puts the table into the repository.
+model, settings and sources) and sheets to look at (original, cover, recovered); `--publish` puts the table into the
+repository, `--report` measures nothing and takes the rows there are. Seconds are those of one processor.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import io
 import secrets
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ import torch
 from PIL import Image
 
 from benchmarks.gallery import describe, find_subjects, look_beside
+from benchmarks.kept import draw_sheets, keep
 from benchmarks.matches import count_matches
 from benchmarks.origin import Origin, RowLog
 from benchmarks.pictures import ROOT, SAMPLES, read_picture
@@ -51,9 +55,8 @@ from faceprivacy_core.metrics.fidelity import compute_psnr, compute_ssim
 from faceprivacy_core.metrics.similarity import compute_similarity, cut_window
 from faceprivacy_core.pixels import to_tensor
 
-TILE, STEPS, PUBLISHED_STEPS = 128, 20, 50
+STEPS, PUBLISHED_STEPS = 20, 50
 RAW = bytes(range(32))
-SHOWN = 8
 PHOTO = SAMPLES / "two_people.jpg"
 
 
@@ -100,8 +103,8 @@ def settings_of(mode: RecoveryMode) -> EncryptSettings:
     return EncryptSettings(mode, steps=PUBLISHED_STEPS if mode is RecoveryMode.SIGNFLIP else STEPS, verify=False)
 
 
-def measure(bench: Bench, path: Path, other: Path | None, mode: RecoveryMode, *, jpeg: bool) -> dict[str, Any]:
-    """Encrypt one picture, save it, read it, and try everything on it."""
+def measure(bench: Bench, path: Path, other: Path | None, mode: RecoveryMode, *, jpeg: bool, strips: Path) -> dict[str, Any]:
+    """Encrypt one picture, save it, read it, try everything on it, and leave a strip to look at."""
     original = read_picture(path)
     faces = detect_faces([original], bench.detector, Selection(Which.LARGEST))
     if not faces.items:
@@ -109,12 +112,12 @@ def measure(bench: Bench, path: Path, other: Path | None, mode: RecoveryMode, *,
     landmarks = faces.items[0].landmarks5
     mask = draw_masks(faces, MaskSettings(grow=2.0))[:, None]
     settings = settings_of(mode)
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         result = encrypt_faces(KeyedPicture(original), faces, mask, bench.key, bench.model, settings, check=bench.check)
     except FacePrivacyError as error:
         return {"refused": str(error)}
-    row: dict[str, Any] = {"encrypt_s": time.perf_counter() - started, "attempts": result.reports[0].attempts}
+    row: dict[str, Any] = {"encrypt_s": time.process_time() - started, "attempts": result.reports[0].attempts}
     picture = through_png(result.picture)
     owned = claimed_pixels(picture.claims, *original.shape[:2])
     row["outside"] = int(np.abs(picture.pixels.astype(int) - original)[~owned].max())
@@ -122,9 +125,9 @@ def measure(bench: Bench, path: Path, other: Path | None, mode: RecoveryMode, *,
     row["bound_psnr"] = result.reports[0].bound_psnr
     row["cover"] = {"psnr": result.reports[0].cover_psnr, "similarity": bench.similarities(original, picture.pixels, landmarks)}
     row["cover"]["detected"] = bench.check(original, picture.pixels, faces.items)[0] != "no face is found in it"
-    started = time.perf_counter()
+    started = time.process_time()
     recovered = decrypt_faces(picture, bench.key, bench.model).pixels
-    row["decrypt_s"] = time.perf_counter() - started
+    row["decrypt_s"] = time.process_time() - started
     row["right"] = bench.recovery(original, recovered, owned, landmarks)
     row["refused_keys"] = refused(bench, picture, path)
     pictures = {"original": original, "cover": picture.pixels, "recovered": recovered}
@@ -133,7 +136,8 @@ def measure(bench: Bench, path: Path, other: Path | None, mode: RecoveryMode, *,
         row["jpeg"] = jpegs(bench, original, faces, mask, landmarks, owned, mode)
     if mode is not RecoveryMode.EXACT:  # its covers are made as those of latent
         row["noise"] = [bench.noise(pixels, picture, settings.steps).tolist() for pixels in (original, picture.pixels)]
-    row["tiles"] = [tile(pixels, picture).tolist() for pixels in (original, picture.pixels, recovered)]
+    region = region_of(picture.headers[0])
+    keep(strips, path.name, [cut_crop(to_tensor(pixels), region) for pixels in pictures.values()])
     return row
 
 
@@ -216,12 +220,6 @@ def jpegs(
     return found
 
 
-def tile(pixels: np.ndarray, picture: KeyedPicture) -> np.ndarray:
-    crop = cut_crop(to_tensor(pixels), region_of(picture.headers[0]))[0]
-    shown = torch.nn.functional.interpolate(crop[None], (TILE, TILE), mode="area")[0]
-    return (shown * 255).round().byte().permute(1, 2, 0).numpy()
-
-
 def summarise(columns: dict[str, dict[str, str]]) -> str:
     """Lay the figures out in Markdown."""
     titles = dict.fromkeys(title for cells in columns.values() for title in cells)
@@ -256,17 +254,19 @@ def figures(rows: list[dict[str, Any]], bench: Bench) -> dict[str, str]:
     line("autoencoder alone, PSNR", lambda r: "-" if r[0]["bound_psnr"] is None else psnr([x["bound_psnr"] for x in r]))
     line("recovered, SSIM", lambda r: f"{np.mean([x['right']['ssim'] for x in r]):.3f}")
     line("recovered, similarity: seen (matches)", alike(lambda x: x["right"]["similarity"], bench.seen))
-    line("recovered, similarity: held out (matches)", alike(lambda x: x["right"]["similarity"], bench.held_out))
+    for recognizer in bench.held_out:
+        line(f"recovered, {recognizer.name}: similarity, matches", alike(lambda x: x["right"]["similarity"], [recognizer]))
     line("cover, similarity: seen (matches)", alike(lambda x: x["cover"]["similarity"], bench.seen))
-    line("cover, similarity: held out (matches)", alike(lambda x: x["cover"]["similarity"], bench.held_out))
+    for recognizer in bench.held_out:
+        line(f"cover, {recognizer.name}: similarity, matches", alike(lambda x: x["cover"]["similarity"], [recognizer]))
     line("face found in the cover", lambda r: f"{100 * np.mean([x['cover']['detected'] for x in r]):.0f} %")
     line("covers drawn for a face", mean("attempts"))
     line("wrong keys refused", lambda r: ratio([x["refused_keys"] for x in r]))
     line("largest change outside", lambda r: str(max(x["outside"] for x in r)))
     line("attack on magnitudes, top-1", lambda r: f"{100 * top1(r):.0f} %" if "noise" in r[0] else "-")
     line("container, bytes", mean("container_bytes", 0))
-    line("encrypt, s", mean("encrypt_s"))
-    line("decrypt, s", mean("decrypt_s", 2))
+    line("encrypt, seconds of one processor", mean("encrypt_s"))
+    line("decrypt, seconds of one processor", mean("decrypt_s", 2))
     for kind, title in (("90", "after JPEG 90"), ("75", "after JPEG 75"), ("decoy_wrong_key", "decoy, wrong key")):
         line(f"{title}: PSNR, held-out similarity (matches)", lambda r, k=kind: after(r, k, bench, psnr, alike))
     for side in ("original", "cover", "recovered"):
@@ -305,7 +305,7 @@ def correlate(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a[:size], b[:size])[0, 1])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "keyed")
@@ -316,36 +316,39 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", default=[mode.value for mode in RecoveryMode])
     parser.add_argument("--pairs", type=Path, help="folder of PERSON_NUMBER.jpg; the second half of the people is measured")
     parser.add_argument("--publish", action="store_true", help="put the table into benchmarks/results")
-    options = parser.parse_args()
+    parser.add_argument("--report", action="store_true", help="only lay out the rows there are")
+    options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    bench, rows, columns = Bench(), {}, {}
+    bench, columns = Bench(), {}
     name = "keyed" if options.pairs is None else "keyed_people"
     for mode in (RecoveryMode(name) for name in options.modes):
         log = RowLog(options.out / f"{name}_{mode.value}.jsonl", Origin.now(settings_of(mode)))
         many = options.image_count if mode in (RecoveryMode.IMAGE, RecoveryMode.SIGNFLIP) else options.count
-        subjects = find_subjects(many, options.pairs)
+        subjects, strips = find_subjects(many, options.pairs), options.out / f"{name}_{mode.value}"
         for number, (path, other) in enumerate(subjects):
-            if path.name not in log:
-                log.add(path.name, measure(bench, path, other, mode, jpeg=number < options.jpeg_count))
-        everything = [log.rows[path.name] for path, _ in subjects]
-        refused_faces = sum("refused" in row for row in everything)
-        rows[mode.value] = [row | {"refused_faces": refused_faces} for row in everything if "right" in row]
-        print(mode.value, len(rows[mode.value]), "of", len(everything), flush=True)  # noqa: T201
-        columns[mode.value] = figures(rows[mode.value], bench)
-        if options.publish:
-            publish(name, mode.value, columns[mode.value], len(rows[mode.value]), log.origin_of_rows)
+            if path.name not in log and not options.report:
+                jpeg = number < options.jpeg_count
+                log.add(path.name, measure(bench, path, other, mode, jpeg=jpeg, strips=strips))
+                print(mode.value, path.name, flush=True)  # noqa: T201
+        rows, refused_faces = kept_rows(log, [path.name for path, _ in subjects])
+        print(mode.value, len(rows), "measured,", refused_faces, "refused", flush=True)  # noqa: T201
+        draw_sheets(strips)
+        if rows:
+            columns[mode.value] = figures(rows, bench)
+            if options.publish:
+                publish(name, mode.value, columns[mode.value], len(rows), log.origin_of_rows)
     text = summarise(columns)
     if options.photo:
         text += "\n\n" + time_photo(bench, options.modes)
     (options.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-    tiles = [
-        np.concatenate([np.array(row["tiles"][i], np.uint8) for row in mode_rows[:SHOWN]], axis=1)
-        for mode_rows in rows.values()
-        for i in range(3)
-    ]
-    narrowest = min(strip.shape[1] for strip in tiles)
-    Image.fromarray(np.concatenate([strip[:, :narrowest] for strip in tiles])).save(options.out / f"{name}.png")
     print(text)  # noqa: T201
+
+
+def kept_rows(log: RowLog, pictures: list[str]) -> tuple[list[dict[str, Any]], int]:
+    """Return the rows of pictures that were encrypted, and how many were refused; pictures without a row do not count."""
+    known = [log.rows[picture] for picture in pictures if picture in log]
+    refused_faces = sum("refused" in row for row in known)
+    return [row | {"refused_faces": refused_faces} for row in known if "right" in row], refused_faces
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Keyed faces: can two covers of one face be linked, and what does a wrong key see behind a decoy?
 
-    python -m benchmarks.keyed_links --out output/keyed_links [--count 64] [--part 0/1]
+    python -m benchmarks.keyed_links --out output/keyed_links [--count 64] [--part 0/1] [--pairs FOLDER] [--publish]
 
 For every picture: two covers of its face under one key with two nonces, compared with each other; and
 a decoy opened with a random key, compared with the original. What two covers share without the face
 is their surroundings: as chance level, a cover of the face is compared with one of another person's
 face, put at the same place of the same picture; beside it, covers of different pictures.
-Goes on where it was stopped; several parts can run side by side. Prints a table.
+Goes on where it was stopped; several parts can run side by side. Prints a table; `--publish` puts it into the repository.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.gallery import find_subjects
 from benchmarks.keyed import STEPS, Bench
 from benchmarks.matches import count_matches
 from benchmarks.origin import Origin, RowLog
-from benchmarks.pictures import ROOT, find_pictures, read_picture
+from benchmarks.pictures import ROOT, read_picture
 from benchmarks.results import publish
 from faceprivacy_core.errors import FacePrivacyError
 from faceprivacy_core.faces.select import Selection, Which, detect_faces
@@ -82,8 +84,8 @@ def embeddings(bench: Bench, pixels: np.ndarray, landmarks: np.ndarray) -> dict[
 TITLES = ("two covers of one face", "covers of two faces at one place", "of different pictures", "decoy, wrong key", "cover")
 
 
-def summarise(rows: list[dict[str, Any]], bench: Bench, origin: Origin | None = None) -> str:
-    """Count pairs that match, see `matches.count_matches`; with an origin, publish them."""
+def summarise(rows: list[dict[str, Any]], bench: Bench, name: str, origin: Origin | None = None) -> str:
+    """Count pairs that match, see `matches.count_matches`; with an origin, publish them under a name."""
     lines = ["| recogniser | " + " | ".join(TITLES) + " |", "|---" * 6 + "|"]
     for recognizer in bench.held_out:
         vectors = np.array([[face[recognizer.name] for face in row["embeddings"]] for row in rows])
@@ -99,30 +101,32 @@ def summarise(rows: list[dict[str, Any]], bench: Bench, origin: Origin | None = 
         cells = [count_matches(column, recognizer) for column in columns]
         lines.append(f"| {recognizer.name} | " + " | ".join(cells) + " |")
         if origin is not None:
-            publish("keyed_links", recognizer.name, dict(zip(TITLES, cells, strict=True)), len(rows), origin, as_rows=True)
+            publish(name, recognizer.name, dict(zip(TITLES, cells, strict=True)), len(rows), origin, as_rows=True)
     behind = sum(row["face_behind_decoy"] for row in rows)
     return "\n".join([*lines, "", f"A wrong key finds a face behind the decoy in {behind} of {len(rows)} pictures."])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "keyed_links")
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--part", default="0/1", help="which of several parts, for example 0/2 and 1/2")
+    parser.add_argument("--pairs", type=Path, help="folder of PERSON_NUMBER.jpg; the second half of the people is measured")
     parser.add_argument("--publish", action="store_true", help="put the table into benchmarks/results")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     part, parts = (int(number) for number in options.part.split("/"))
     options.out.mkdir(parents=True, exist_ok=True)
-    paths = find_pictures(options.count)
+    paths = [path for path, _ in find_subjects(options.count, options.pairs)]
+    name = "keyed_links" if options.pairs is None else "keyed_links_people"
     bench, origin = Bench(), Origin.now((LATENT, DECOY))
-    log = RowLog(options.out / f"part{part}of{parts}.jsonl", origin, tuple(options.out.glob("part*.jsonl")))
+    log = RowLog(options.out / f"{name}{part}of{parts}.jsonl", origin, tuple(options.out.glob(f"{name}[0-9]*.jsonl")))
     for index in range(part, len(paths), parts):
         path = paths[index]
         if path.name not in log:
             log.add(path.name, measure(bench, path, paths[index - 1]))
     measured = [row for row in log.rows.values() if "embeddings" in row]
-    print(summarise(measured, bench, log.origin_of_rows if options.publish else None))  # noqa: T201
+    print(summarise(measured, bench, name, log.origin_of_rows if options.publish else None))  # noqa: T201
 
 
 if __name__ == "__main__":

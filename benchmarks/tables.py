@@ -4,7 +4,8 @@
 
 A table stands between `<!-- table NAME -->` and `<!-- end of table -->`; what is between them is written anew from
 `benchmarks/results/NAME.json`, or, where NAME is `thresholds`, from the calibration of the recognisers. A series that was
-measured with another model file than the one that ships is marked with the first digits of its sha256. With --check nothing
+measured with another model file than the one that ships is marked with the first digits of its sha256; a table whose results
+hold no series says that nothing was measured yet. With --check nothing
 is written, and the exit status says whether anything would change.
 """
 
@@ -27,6 +28,7 @@ THRESHOLDS = "thresholds"
 END = "<!-- end of table -->"
 BLOCK = re.compile(r"(<!-- table ([a-z0-9_]+) -->\n)(.*?)(<!-- end of table -->|(?=<!-- table )|\Z)", re.DOTALL)
 DIGITS = 8
+NOTHING_YET = "*Not measured with this model file yet.*"
 
 
 def documents() -> list[Path]:
@@ -62,6 +64,8 @@ def results(name: str, folder: Path, shipped: str) -> str:
         raise SystemExit(f"Expected results for the table {name} in {path}, found none. Run its benchmark with --publish.")
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     series = document["series"]
+    if not series:
+        return NOTHING_YET
     titles = list(dict.fromkeys(title for item in series for title in item["cells"]))
     heads = [f"{item['title']}, {item['faces']} faces{_mark(item, shipped)}" for item in series]
     grid = [[item["cells"].get(title, "-") for title in titles] for item in series]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import cloak, cloak_ablation, cloak_released, cloak_report, cloak_rows
+from benchmarks import cloak, cloak_ablation, cloak_cells, cloak_control, cloak_released, cloak_report, cloak_rows
 from benchmarks.cloak_scenes import CHANGES, Scene, crop_scene
 from faceprivacy_core.adversarial.levels import GRID_SIGMAS
 from faceprivacy_core.adversarial.objective import Weights
@@ -128,6 +128,26 @@ def test_a_model_that_always_sees_the_same_noise_has_the_gain_of_its_schedule(mo
     assert float((clean[1] - clean[0]).norm() / (x[1] - x[0]).norm()) == pytest.approx(gain, abs=1e-5)
 
 
+def test_the_control_has_no_noise_to_take_away_and_leaves_the_model_as_it_is(scene: Scene, model: FaceModel):
+    control = cloak_control.without_unet(model)
+    settings = cloak_released.our_settings(0, CloakSettings(weights=Weights(1.0, 0.0)))
+    result = cloak_faces(scene.image, scene.faces, control, [ProjectionRecognizer()], settings)
+    clean, attacked = cloak_ablation.invert_face(scene, control, result)
+    assert torch.equal(clean, attacked)
+    assert torch.equal(cloak_ablation.go_down(attacked + 1.0, control, CloakSettings(), result), attacked + 1.0)
+    assert not torch.equal(*cloak_ablation.invert_face(scene, model, result))
+
+
+def test_the_control_attacks_whom_the_shipped_way_attacks():
+    bench = cloak.Bench(SimpleNamespace(out=None, iterations=None))
+    names = ["shipped", "without the UNet", "sface"]
+    shipped, control, rest = cloak.protect_variants(bench, SimpleNamespace(held_out=names))
+    assert shipped.seen == control.seen
+    assert (shipped.has_unet, control.has_unet, rest.has_unet) == (True, False, True)
+    assert "sface" in shipped.seen
+    assert "sface" not in rest.seen
+
+
 def recognized(name: str, role: str, similarity: float) -> dict[str, Any]:
     return {"name": name, "family": name, "role": role, "similarity": similarity,
             "threshold_fmr_1e-2": 0.3, "threshold_fmr_1e-3": 0.33, "generated_fmr_1e-2": 0.36}  # fmt: skip
@@ -167,6 +187,35 @@ def test_another_photo_has_columns_of_its_own_where_there_was_one(tmp_path: Path
     assert [cells[title] for title in head if "another photo" in title] == ["0.0 %", "0.0 %", "100.0 %", "0.0 %"]
 
 
+def test_a_published_cell_says_who_is_deceived_beside_the_original_and_another_photo():
+    rows = [judged(0.1, 0.35, 0.35), judged(0.35, 0.2, 0.1)]
+    assert not any("another photo" in title for title in cloak_cells.describe(rows))
+    said = {"verified_after_fmr_1e-2": True, "verified_after_fmr_1e-3": False}
+    for row in rows:
+        row["recognizers"][1]["other"] = said | {"verified_before_fmr_1e-2": True, "verified_before_fmr_1e-3": True}
+    cells = cloak_cells.describe(rows)
+    assert cells["all that were attacked deceived at once, at 1 in 100"] == "50.0 % of 2"
+    for who in ("b", "held out, together"):
+        assert cells[f"{who}, original: {cloak_cells.DECEIVED}"] == "50.0 %, 50.0 % of 2"
+        assert cells[f"{who}, another photo: {cloak_cells.DECEIVED}"] == "0.0 %, 100.0 % of 2 (not cloaked 0.0 %, 0.0 % of 2)"
+    assert cells["held out, together, original, after JPEG 75: deceived at 1 in 100"] == "50.0 % of 2"
+    assert cells["face crop: PSNR (dB), SSIM, LPIPS"] == "31.00, 0.950, 0.050"
+    assert not any(title.startswith("a,") for title in cells), "who was attacked is in one line"
+
+
+def test_series_of_people_have_a_table_of_their_own(tmp_path: Path):
+    origin = {"model_sha256": "a" * 64, "settings": "s", "code": "c"}
+    row = judged(0.1, 0.35, 0.35) | origin
+    said = {f"verified_{side}_fmr_{rate}": False for side in ("after", "before") for rate in ("1e-2", "1e-3")}
+    row["recognizers"][1]["other"] = said
+    write(tmp_path, "protect", row, row | {"variant": "sface"})
+    results = tmp_path / "results"
+    cloak_report.publish_report(tmp_path, results)
+    assert [path.name for path in results.iterdir()] == ["cloak_people.json"]
+    series = json.loads((results / "cloak_people.json").read_text(encoding="utf-8"))["series"]
+    assert [item["title"] for item in series] == ["shipped", "all attacked but sface"]
+
+
 def test_published_series_carry_what_they_were_measured_with(tmp_path: Path):
     origin = {"model_sha256": "a" * 64, "settings": "s", "code": "c"}
     write(tmp_path, "protect", judged(0.1, 0.35, 0.35) | origin, judged(0.2, 0.1, 0.5) | origin | {"code": "d"})
@@ -178,7 +227,7 @@ def test_published_series_carry_what_they_were_measured_with(tmp_path: Path):
     (shipped,) = json.loads((results / "cloak.json").read_text(encoding="utf-8"))["series"]
     said = {key: shipped[key] for key in ("title", "faces", *origin)}
     assert said == {"title": "shipped", "faces": 2, **origin, "code": "c, d"}
-    assert shipped["cells"]["held out, 1e-2"] == "50.0 %"
+    assert shipped["cells"][f"b, original: {cloak_cells.DECEIVED}"] == "50.0 %, 50.0 % of 2"
     released = json.loads((results / "cloak_released.json").read_text(encoding="utf-8"))
     assert [item["title"] for item in released["series"]] == ["released", "ours"]
     assert released["series"][1]["cells"]["PSNR, dB"] == "31.00"

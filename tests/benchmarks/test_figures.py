@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import anonymize, diff_privacy, keyed
-from benchmarks.origin import Origin
+from benchmarks.origin import Origin, RowLog
 from faceprivacy_core.keyed.header import RecoveryMode
 
 SEEN, HELD_OUT = (
@@ -32,11 +33,21 @@ def test_hiding_has_a_column_for_each_way_and_the_other_photo_only_where_there_i
     columns = diff_privacy.figures([alone], BENCH)
     assert set(columns) == {"hidden"}
     assert columns["hidden"]["judge (held out): similarity, matches"] == "0.54, 1 / 0 of 1"
-    assert columns["hidden"]["seconds a face"] == "2.0"
+    assert columns["hidden"]["seconds of one processor, a face"] == "2.0"
     assert not any("other photo" in title for title in columns["hidden"])
     both = diff_privacy.figures([alone | {"other": vectors(0.9)}], BENCH)["hidden"]
     assert both["judge, other photo: similarity, matches"] == "1.00, 1 / 1 of 1"
     assert "| judge, search of all other photos: first, among 5 | 1, 1 of 1 |" in diff_privacy.summarise("hide", {"x": both}, 1)
+
+
+def test_rows_of_other_ways_to_hide_do_not_count_and_published_ways_can_be_left_out(tmp_path: Path):
+    donors, everything = (diff_privacy.ways_of("hide", donors_only=only) for only in (True, False))
+    assert list(donors) == ["hidden", "donor alone"]
+    assert list(everything) == [*donors, "published", "no energy"]
+    log = RowLog(tmp_path / "hide.jsonl", Origin.now(donors))
+    log.add("a.jpg", {})
+    assert "a.jpg" in RowLog(log.file, Origin.now(donors))
+    assert "a.jpg" not in RowLog(log.file, Origin.now(everything))
 
 
 def test_variants_are_compared_with_each_other_and_the_first_with_the_other_photo():
@@ -56,11 +67,23 @@ def test_a_keyed_mode_has_its_cells():
     }  # fmt: skip
     cells = keyed.figures([row], BENCH)
     assert cells["recovered, PSNR"] == "25.0 dB"
-    assert cells["recovered, similarity: held out (matches)"] == "0.50, 1 / 0 of 1"
+    assert cells["recovered, judge: similarity, matches"] == "0.50, 1 / 0 of 1"
+    assert cells["cover, judge: similarity, matches"] == "0.20, 0 / 0 of 1"
     assert cells["cover, judge, search of all other photos: first, among 5"] == "1, 1 of 1"
     table = keyed.summarise({"latent": cells, "exact": {"faces": "1"}})
     assert "| faces | 1 | 1 |" in table
     assert "| recovered, PSNR | 25.0 dB | - |" in table
+
+
+def test_keyed_rows_there_are_count_and_pictures_without_one_do_not(tmp_path: Path):
+    log = RowLog(tmp_path / "keyed.jsonl", ORIGIN)
+    log.add("a.jpg", {"right": {"psnr": 1.0}})
+    log.add("b.jpg", {"refused": "no cover"})
+    log.add("c.jpg", {"skipped": "no face found"})
+    rows, refused = keyed.kept_rows(log, ["a.jpg", "b.jpg", "c.jpg", "not yet.jpg"])
+    assert [row["picture"] for row in rows] == ["a.jpg"]
+    assert rows[0]["refused_faces"] == refused == 1
+    assert keyed.kept_rows(log, ["not yet.jpg"]) == ([], 0)
 
 
 @pytest.mark.parametrize("mode", list(RecoveryMode))

@@ -26,7 +26,7 @@ MEASURING = {
     "faceprivacy_core/faces/recognizers.py", "faceprivacy_core/commands/report.py", "faceprivacy_core/commands/batch.py",
     "nodes/faces.py", "nodes/_measuring.py",
     "benchmarks/anonymize.py", "benchmarks/builtin_model.py", "benchmarks/cloak.py",
-    "benchmarks/diff_privacy.py", "benchmarks/keyed.py",
+    "benchmarks/diff_privacy.py", "benchmarks/keyed.py", "benchmarks/reproduce.py",
 }  # fmt: skip
 """Files that may load recognisers which no method knows: they report."""
 

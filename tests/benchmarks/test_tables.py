@@ -49,6 +49,14 @@ def test_series_may_be_rows(tmp_path: Path):
     assert "|  | PSNR | SSIM |\n| --- | --- | --- |\n| latent, 65 faces | 25.2 dB | 0.70 |\n" in filled
 
 
+def test_a_table_of_no_series_says_so_until_one_is_published(tmp_path: Path):
+    (tmp_path / "keyed.json").write_text('{"series_are": "columns", "series": []}', encoding="utf-8")
+    filled = tables.fill(TEXT, tmp_path, OURS.model_sha256)
+    assert filled == TEXT.replace("old", tables.NOTHING_YET)
+    publish("keyed", "latent", {"PSNR": "25.2 dB"}, 65, OURS, folder=tmp_path)
+    assert "| PSNR | 25.2 dB |" in tables.fill(filled, tmp_path, OURS.model_sha256)
+
+
 def test_a_table_without_results_or_end_is_an_error(tmp_path: Path):
     with pytest.raises(SystemExit, match="results for the table keyed"):
         tables.fill(TEXT, tmp_path, OURS.model_sha256)
