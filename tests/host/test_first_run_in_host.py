@@ -70,6 +70,7 @@ def test_face_crop_wired_into_face_paste_says_that_there_is_no_face(
     graphs.inputs(prompt, MASK).update(on_no_face="pass")
     graphs.inputs(prompt, CROP).update(size=128)
     graphs.inputs(prompt, PASTE).update(changed=[graphs.node_id(prompt, CROP), 0])
+    del graphs.inputs(prompt, PASTE)["face_encoder"]
     with pytest.raises(ExecutionError, match="no face was found or chosen"):
         graphs.run(client, prompt)
 
