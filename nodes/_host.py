@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,13 @@ def input_file(name: str) -> Path:
             )
         raise InputError(f"Expected the name of a file in the input folder, found no {name!r} there. Upload it first.")
     return Path(folder_paths.get_annotated_filepath(name))
+
+
+def input_file_digest(name: str | None) -> str | float:
+    """Return what a run of a node that reads a file depends on: the file's sha256; never twice the same for a linked name."""
+    if name is None:  # linked, so not known yet
+        return float("nan")
+    return hashlib.sha256(input_file(name).read_bytes()).hexdigest()
 
 
 def named_files(suffix: str) -> list[str]:

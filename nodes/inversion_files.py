@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import comfy.sd
@@ -125,9 +124,7 @@ class LoadInversion(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None) -> str | float:
-        if file is None:  # linked, so not known yet
-            return float("nan")
-        return hashlib.sha256(_host.input_file(file).read_bytes()).hexdigest()
+        return _host.input_file_digest(file)
 
     @classmethod
     def execute(

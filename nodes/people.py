@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from comfy_api.latest import io, ui
@@ -100,9 +99,7 @@ class LoadPerson(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None) -> str | float:
-        if file is None:  # linked, so not known yet
-            return float("nan")
-        return hashlib.sha256(_host.input_file(file).read_bytes()).hexdigest()
+        return _host.input_file_digest(file)
 
     @classmethod
     def execute(cls, file: str, add_to: tuple[People, ...] = ()) -> io.NodeOutput:
