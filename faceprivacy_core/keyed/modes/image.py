@@ -20,8 +20,8 @@ from ..transports import decrypt_noise, encrypt_noise
 from .in_noise import NoiseMode
 from .mode import ClosedFace, NewFace
 
-REFINEMENTS = 120
-"""Iterations that find the latent behind a published face."""
+REFINEMENTS = 240
+"""Evaluations that find the latent behind a published face. With 120 its error was 9 to 11 %; 7 % is what 8 bits leave."""
 
 
 class Image(NoiseMode):
