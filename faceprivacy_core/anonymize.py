@@ -20,7 +20,7 @@ from .auditions import Audition, audition, judge_in_place
 from .builtin.donors import rim_of
 from .candidates import best_of
 from .diffusion.model import Capability, LatentModel, enlarger, require
-from .donors import DonorSettings, Person, choose_donors, donor_pictures, fill_in, rank_donors, see_person, take_person
+from .donors import DonorSettings, Person, choose_donors, donor_costs, donor_pictures, fill_in, see_person, take_person
 from .embeddings.inversion import ModelIdentity, inversion_of_tokens
 from .embeddings.schedule import recover_schedule
 from .errors import InputError, NumericalError
@@ -252,8 +252,8 @@ def see_crops(originals: Tensor, crops: FaceCrops, model: LatentModel, recognize
 def _audition(model: LatentModel, person: Person, masks: Sequence[Tensor], settings: AnonymizeSettings) -> list[Audition]:
     size = person.latents.shape[-1]
     rim = torch.stack([rim_of(mask, size) for mask in masks]).amax(0)
-    ranking = rank_donors(model.donors, person, settings.donors, rim)
-    return audition(model, person, ranking, masks, settings.donors)
+    costs = donor_costs(model.donors, person, settings.donors, rim)
+    return audition(model, person, costs, masks, settings.donors)
 
 
 def _masks_by_cost(heard: Sequence[Audition], settings: AnonymizeSettings) -> Tensor:

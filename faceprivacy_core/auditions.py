@@ -22,10 +22,12 @@ FINALISTS = 6
 PEOPLE_AT_ONCE = 1
 """Faces for which donors are tried together. More would take 140 MB each, and ask recognisers about further donors for one face
 because none has passed yet for another."""
-FIT_PART = 0.5
-"""Weight of the order in which the donors stood, from 0 for the first to this for the last on the short list."""
+FIT_UNIT = 1.0
+"""Cost of `donors.donor_costs` (pose, skin, apparent sex and age) that costs as much as `candidates.DRIFT_UNIT`."""
 SEAM_UNIT = 0.01
 """Mean difference along the seam that costs as much as `candidates.DRIFT_UNIT`."""
+NOBODY_ELSE = 1000.0
+"""Cost of look-alikes and the flawed, who stand on the list only where there is nobody else."""
 OUTLINE_UNIT = 0.03
 """Part of the rim of the mask that is hair or beard in one of both faces that costs as much as `candidates.DRIFT_UNIT`."""
 LIGHT_UNIT = 0.03
@@ -75,34 +77,34 @@ class Audition:
 
 
 def audition(
-    model: FaceEncoder, person: Person, ranking: Tensor, masks: Sequence[Tensor], settings: DonorSettings
+    model: FaceEncoder, person: Person, costs: Tensor, masks: Sequence[Tensor], settings: DonorSettings
 ) -> list[Audition]:  # fmt: skip
     """Order the best ranked donors by how they look in the person's place, as they are, for each of several masks.
 
     Args:
         model: Whose bank is chosen from.
         person: N faces that need donors.
-        ranking: (N, D) of `donors.rank_donors`.
+        costs: (N, D) of `donors.donor_costs`; the donors that cost least are tried.
         masks: Of (N, 1, S, S) in [0, 1], how much of a face will be taken.
         settings: How a donor is chosen.
     """
     groups = [group.tolist() for group in torch.arange(len(person.crops)).split(PEOPLE_AT_ONCE)]
     heard = [
-        _hear(model, take_person(person, group), ranking[group, :SHORT_LIST], [mask[group] for mask in masks], settings)
-        for group in groups
+        _hear(model, take_person(person, group), costs[group], [mask[group] for mask in masks], settings) for group in groups
     ]
     return [_join(of_mask) for of_mask in zip(*heard, strict=True)]
 
 
 def _hear(
-    model: FaceEncoder, person: Person, listed: Tensor, masks: Sequence[Tensor], settings: DonorSettings
+    model: FaceEncoder, person: Person, costs: Tensor, masks: Sequence[Tensor], settings: DonorSettings
 ) -> list[Audition]:  # fmt: skip
     """Look at all who are listed; ask the recognisers about those that fit best."""
+    ranked = costs.clamp(max=NOBODY_ELSE).sort(dim=1, stable=True)
+    listed, fit = ranked.indices[:, :SHORT_LIST], ranked.values[:, :SHORT_LIST]
     plain = [donor_pictures(model, chosen, person, replace(settings, match_colour=False)) for chosen in listed.T]
     lit = [light_up(pictures, person, settings) for pictures in plain]
-    order = torch.linspace(0, FIT_PART, len(lit))
     change = torch.stack([(new - old).abs().mean((1, 2, 3)).cpu() for new, old in zip(lit, plain, strict=True)], dim=1)
-    liked = order + change / LIGHT_UNIT
+    liked = (fit - fit[:, :1]) / FIT_UNIT + change / LIGHT_UNIT
     people = torch.arange(len(listed))
     heard = []
     for mask in masks:

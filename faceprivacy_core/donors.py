@@ -116,7 +116,12 @@ def take_person(person: Person, numbers: Sequence[int]) -> Person:
 
 
 def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, rim: Tensor | None = None) -> Tensor:
-    """Order the donors of every face from the best fitting to the worst, (N, D) indices; look-alikes and the flawed come last.
+    """Order the donors of every face from the best fitting to the worst, (N, D) indices; see `donor_costs`."""
+    return donor_costs(bank, person, settings, rim).argsort(dim=1, stable=True)
+
+
+def donor_costs(bank: DonorBank, person: Person, settings: DonorSettings, rim: Tensor | None = None) -> Tensor:
+    """Say how badly every donor fits every face, (N, D); infinitely badly if it is a look-alike or flawed.
 
     The cost is the distance of the landmarks in the aligned crop (pose and proportions), that of the skin's
     colour, the apparent sex and age, and how hair, neck and background fit where the new face ends. Of the recognisers
@@ -146,7 +151,7 @@ def rank_donors(bank: DonorBank, person: Person, settings: DonorSettings, rim: T
         cost = cost + LIKENESS_COST * table / len(likeness)
         cost = torch.where(table > recognizer.thresholds[LOOK_ALIKE_FMR], torch.inf, cost)
     cost[:, list(bank.flawed)] = torch.inf
-    return cost.argsort(dim=1, stable=True)
+    return cost
 
 
 def _misfit_of_trait(has: Tensor, read: Tensor, settings: DonorSettings, asked: Sex | Age, named: Sex | Age) -> Tensor:

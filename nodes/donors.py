@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..faceprivacy_core.auditions import audition
 from ..faceprivacy_core.builtin.donors import rim_of
 from ..faceprivacy_core.builtin.model import FaceEncoder
-from ..faceprivacy_core.donors import Age, DonorSettings, Sex, choose_donors, donor_pictures, fill_in, rank_donors, see_person
+from ..faceprivacy_core.donors import Age, DonorSettings, Sex, choose_donors, donor_costs, donor_pictures, fill_in, see_person
 from ..faceprivacy_core.embeddings.inversion import ModelIdentity, inversion_of_tokens
 from ..faceprivacy_core.embeddings.schedule import recover_schedule
 from ..faceprivacy_core.errors import NumericalError
@@ -87,8 +87,8 @@ class DonorFace(io.ComfyNode):
         with torch.inference_mode(False), torch.no_grad():
             latents = in_parts(face_encoder.autoencoder.encode, faces.clone() * 2.0 - 1.0)
             person = see_person(faces.clone(), crop_landmarks(crops), recognizers, latents)
-            ranking = rank_donors(face_encoder.donors, person, settings, rim_of(taken.clone(), latents.shape[-1]))
-            (heard,) = audition(face_encoder, person, ranking, [taken.clone()], settings)
+            costs = donor_costs(face_encoder.donors, person, settings, rim_of(taken.clone(), latents.shape[-1]))
+            (heard,) = audition(face_encoder, person, costs, [taken.clone()], settings)
             if insist:
                 check_all_have_donors(heard.passed)
             chosen = choose_donors(heard.order, face_seeds(seed, [crop.face.image_index for crop in crops.items]), settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from .pictures import FacePool
 from .settings import Settings
 
 LIST = Path(__file__).parent / "donors.txt"
+TURNED = Path(__file__).parent / "donors_turned.txt"
 AGES = {"adult": "a", "older": "o"}
 
 
@@ -57,8 +58,16 @@ def read_list(path: Path = LIST) -> list[Donor]:
     return donors
 
 
-def make_donors(settings: Settings, autoencoder: FaceAutoencoder) -> tuple[dict[str, str], dict[str, Tensor]]:
+def make_donors(
+    settings: Settings, autoencoder: FaceAutoencoder, path: Path = LIST, *, mirrored: bool = False
+) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Cut the chosen faces as the pack cuts faces and encode them.
+
+    Args:
+        settings: Where pictures come from, and the side of crops.
+        autoencoder: Encodes them.
+        path: List of the faces.
+        mirrored: Take every face a second time, mirrored.
 
     Returns:
         What the header says (`sex` and `age`, a letter for each donor) and the tensors of the part `donors`.
@@ -66,12 +75,16 @@ def make_donors(settings: Settings, autoencoder: FaceAutoencoder) -> tuple[dict[
     Raises:
         ValueError: No face is found in a picture.
     """
-    donors, detector, recognizers = read_list(), load_detector(), load_ensemble(DEFAULT_SURROGATES)
+    donors, detector, recognizers = read_list(path), load_detector(), load_ensemble(DEFAULT_SURROGATES)
     rows: list[dict[str, Tensor]] = []
-    for donor, picture in zip(donors, _pictures(settings, donors), strict=True):
+    pictures: Iterable[NDArray[np.uint8]] = _pictures(settings, donors)
+    if mirrored:
+        donors = [donor for donor in donors for _ in range(2)]
+        pictures = (seen for picture in pictures for seen in (picture, np.ascontiguousarray(picture[:, ::-1])))
+    for donor, picture in zip(donors, pictures, strict=True):
         faces = detect_faces([picture], detector, Selection(Which.LARGEST))
         if not faces.items:
-            raise ValueError(f"Expected a face in the picture of seed {donor.seed}, found none. Take it off {LIST.name}.")
+            raise ValueError(f"Expected a face in the picture of seed {donor.seed}, found none. Take it off {path.name}.")
         crop, placed = crop_faces(to_tensor(picture), faces, settings.autoencoder.side)
         points = crop_landmarks(placed)
         with torch.no_grad():

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from faceprivacy_core.builtin.autoencoder import AutoencoderConfig, FaceAutoencoder
-from faceprivacy_core.builtin.model import FORMAT, FORMAT_VERSION, _dequantise
+from faceprivacy_core.builtin.eight_bits import dequantise
+from faceprivacy_core.builtin.model import FORMAT, FORMAT_VERSION
 from faceprivacy_core.builtin.tokens import TokenConfig
 
 from .autoencoder import load_trained
@@ -114,7 +115,7 @@ def fit_preview(autoencoder: FaceAutoencoder, images: Tensor) -> dict[str, Any]:
 
 def eight_bit_errors(parts: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, float]:
     """Return the relative root mean square change of all weights of each network."""
-    stored = _dequantise(tensors)
+    stored = dequantise(tensors)
     errors: dict[str, tuple[float, float]] = {}
     for name, value in parts.items():
         network = name.split(".")[0]
@@ -128,7 +129,7 @@ def eight_bit_errors(parts: dict[str, Tensor], tensors: dict[str, Tensor]) -> di
 def decoded_error(config: AutoencoderConfig, parts: dict[str, Tensor], tensors: dict[str, Tensor], images: Tensor) -> float:
     """Return the root mean square change of round trips by the stored weights, in levels of 255."""
     results = []
-    for weights in (parts, _dequantise(tensors)):
+    for weights in (parts, dequantise(tensors)):
         model = FaceAutoencoder(config)
         model.load_state_dict({k.removeprefix("autoencoder."): v for k, v in weights.items() if k.startswith("autoencoder.")})
         results.append(torch.cat([model.decode(model.encode(part)).clamp(-1, 1) for part in images.split(16)]))
@@ -166,7 +167,7 @@ def _diffusion_parts(state: dict[str, Any]) -> dict[str, Tensor]:
 def _store(parts: dict[str, Tensor], base: dict[str, Tensor], options: ExportSettings) -> dict[str, Tensor]:
     """Choose how each tensor is kept: unchanged as in the base, int8 with scales, half, or float."""
     replaced = {name.split(".")[0] for name in parts}
-    known, tensors = _dequantise(base), {}
+    known, tensors = dequantise(base), {}
     kept = {name for name in known if name.split(".")[0] not in replaced}
     for name in sorted({*parts, *kept}):
         if name not in parts or (name in known and torch.equal(known[name], parts[name].float())):

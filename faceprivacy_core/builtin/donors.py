@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -128,6 +128,26 @@ def build_donors(
         tensors["latents"], tensors["landmarks5"], tensors["skin"], vectors, torch.tensor(women), torch.tensor(older),
         FLAWED.get(_bank_id(sexes, ages), ()), (traits or {}).get(WOMAN),
     )  # fmt: skip
+
+
+def join_banks(bank: DonorBank, others: DonorBank) -> DonorBank:
+    """Return a bank with others behind its donors; numbers, flawed donors and readers stay those of the first.
+
+    Raises:
+        ModelFileError: The two do not know the same recognisers, or are not latents of one shape.
+    """
+    if bank.vectors.keys() != others.vectors.keys() or bank.latents.shape[1:] != others.latents.shape[1:]:
+        raise ModelFileError(
+            f"Expected more donors like those of the model file ({tuple(bank.latents.shape[1:])}, known to "
+            f"{', '.join(sorted(bank.vectors))}), got {tuple(others.latents.shape[1:])}, known to "
+            f"{', '.join(sorted(others.vectors))}. Fetch both files of one release again."
+        )
+    both = {
+        name: torch.cat([getattr(bank, name), getattr(others, name)])
+        for name in ("latents", "landmarks5", "skin", "women", "older")
+    }
+    vectors = {name: torch.cat([known, others.vectors[name]]) for name, known in bank.vectors.items()}
+    return replace(bank, **both, vectors=vectors)
 
 
 def _bank_id(sexes: str, ages: str) -> str:

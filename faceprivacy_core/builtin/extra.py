@@ -1,4 +1,4 @@
-"""What was trained for a finished model file after it: the detail head, and readers of traits, in a small file."""
+"""What was made for a finished model file after it: the detail head, readers of traits and more donors, in a small file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -14,6 +15,8 @@ from ..errors import ModelFileError
 from ..fingerprints import fingerprint, named_weights
 from .autoencoder import FaceAutoencoder
 from .detail import DetailConfig, DetailHead
+from .donors import DonorBank, build_donors
+from .eight_bits import dequantise
 from .traits import TraitReader
 
 EXTRA_FILE = "face_model_extra.safetensors"
@@ -29,10 +32,12 @@ class Extra:
     Attributes:
         detail: Draws crops at twice their side; None where there is none.
         traits: Readers by the name of the trait.
+        donors: Stand behind those of the model file; None where there are none.
     """
 
     detail: DetailHead | None
     traits: Mapping[str, TraitReader]
+    donors: DonorBank | None = None
 
 
 NOTHING = Extra(None, {})
@@ -56,9 +61,9 @@ def load_extra(path: Path, autoencoder: FaceAutoencoder) -> Extra:
                     f"in {path}. Fetch the file of this release again, or take it away."
                 )
             header = json.loads(found["config"])
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = dequantise({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
         meant = str(header["autoencoder"])
-        extra = Extra(_detail(header, tensors), _traits(header, tensors))
+        extra = Extra(_detail(header, tensors), _traits(header, tensors), _donors(header, tensors))
     except _DAMAGE as error:
         raise ModelFileError(f"{path} is damaged ({error}). Fetch the file again, or take it away.") from error
     own = fingerprint(named_weights(autoencoder))
@@ -70,16 +75,23 @@ def load_extra(path: Path, autoencoder: FaceAutoencoder) -> Extra:
     return extra
 
 
-def _detail(header: Mapping[str, object], tensors: Mapping[str, Tensor]) -> DetailHead | None:
+def _detail(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> DetailHead | None:
     if "detail" not in header:
         return None
     shape = {name: tuple(value) if isinstance(value, list) else value for name, value in header["detail"].items()}
     head = DetailHead(DetailConfig(**shape))
-    prefix = "detail."
-    head.load_state_dict({name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)})
+    head.load_state_dict(_part(tensors, "detail."))
     return head.eval().requires_grad_(False)
 
 
-def _traits(header: Mapping[str, object], tensors: Mapping[str, Tensor]) -> dict[str, TraitReader]:
+def _traits(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, TraitReader]:
     names = list(header.get("traits", []))
     return {name: TraitReader(tensors[f"traits.{name}.weight"], tensors[f"traits.{name}.bias"]) for name in names}
+
+
+def _donors(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> DonorBank | None:
+    return build_donors(header["donors"], _part(tensors, "donors.")) if "donors" in header else None
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

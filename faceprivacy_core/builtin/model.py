@@ -22,7 +22,8 @@ from ..errors import InputError, ModelFileError, UnsupportedModelError
 from ..fingerprints import named_weights
 from ..protocols import Denoiser
 from .autoencoder import AutoencoderConfig, FaceAutoencoder
-from .donors import DonorBank, build_donors
+from .donors import DonorBank, build_donors, join_banks
+from .eight_bits import dequantise
 from .extra import EXTRA_FILE, Extra, load_extra
 from .tokens import TokenConfig, TokenHead
 
@@ -88,12 +89,13 @@ class FaceEncoder:
 
     @cached_property
     def donors(self) -> DonorBank:
-        """Faces of nobody that lend their look.
+        """Faces of nobody that lend their look: those of the model's file, then those of the file beside it.
 
         Raises:
             ModelFileError: The file has none.
         """
-        return build_donors(self.file.config.get("donors", {}), self.file.donors, self.extra.traits)
+        own = build_donors(self.file.config.get("donors", {}), self.file.donors, self.extra.traits)
+        return own if self.extra.donors is None else join_banks(own, self.extra.donors)
 
     @cached_property
     def extra(self) -> Extra:
@@ -278,7 +280,7 @@ def read_face_model_file(path: Path = DEFAULT_FILE) -> FaceModelFile:
             f"version {header.get('version')!r} in {path}."
         )
     try:
-        config, weights = json.loads(header["config"]), _dequantise(tensors)
+        config, weights = json.loads(header["config"]), dequantise(tensors)
         missing = sorted(_NEEDED - set(config))
     except _DAMAGE as error:
         raise ModelFileError(f"Expected a header of JSON and weights with their scales in {path}, got others.") from error
@@ -351,17 +353,6 @@ def _filled(module: M, state: dict[str, Tensor], part: str) -> M:
     except RuntimeError as error:
         raise ModelFileError(f"The {part} weights do not fit the file's own header: {error}") from error
     return module.eval().requires_grad_(False)
-
-
-def _dequantise(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    weights = {}
-    for name, tensor in tensors.items():
-        if name.endswith(".scale"):
-            continue
-        scale = tensors.get(name + ".scale")
-        weight = tensor.float()
-        weights[name] = weight if scale is None else weight * scale.float().view(-1, *[1] * (weight.ndim - 1))
-    return weights
 
 
 def _with_prefix(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from faceprivacy_core.align import FFHQ_TEMPLATE
-from faceprivacy_core.builtin.donors import DonorBank, build_donors, read_trait, rim_of
+from faceprivacy_core.builtin.donors import DonorBank, build_donors, join_banks, read_trait, rim_of
 from faceprivacy_core.candidates import MARGIN, MAX_DRIFT, best_of, find_again, judge
 from faceprivacy_core.donors import (
     Age,
@@ -144,6 +144,19 @@ def test_skin_is_read_off_the_cheeks():
     crop = torch.zeros(1, 3, SIDE, SIDE)
     crop[:, :, SIDE // 2 :, :] = torch.tensor([0.8, 0.6, 0.5]).view(1, 3, 1, 1)
     torch.testing.assert_close(skin_colour(crop, POINTS), torch.tensor([[0.8, 0.6, 0.5]]))
+
+
+def test_banks_are_joined_and_numbers_flaws_and_readers_stay():
+    bank, more = replace(random_bank(), flawed=(2, 4)), random_bank(3)
+    both = join_banks(bank, more)
+    assert len(both) == len(bank) + 3
+    assert both.flawed == (2, 4)
+    for name in ("latents", "landmarks5", "skin", "women", "older"):
+        assert torch.equal(getattr(both, name), torch.cat([getattr(bank, name), getattr(more, name)]))
+    assert both.vectors.keys() == bank.vectors.keys()
+    assert all(len(vectors) == len(both) for vectors in both.vectors.values())
+    with pytest.raises(ModelFileError, match="more donors like those of the model file"):
+        join_banks(bank, replace(more, vectors={}))
 
 
 WHOLE = ("latents", "landmarks5", "skin", "vectors.a")
