@@ -12,7 +12,7 @@ from .blending import match_seam, seam_misfit
 from .builtin.model import FaceEncoder
 from .candidates import Verdict, judge
 from .donors import DonorSettings, Person, donor_pictures, fill_in, light_up, take_person
-from .outlines import outline_misfit
+from .outlines import leave_out_covered, outline_misfit
 from .protocols import FaceDetector
 
 SHORT_LIST = 20
@@ -35,7 +35,7 @@ LIGHT_UNIT = 0.03
 
 
 def judge_in_place(
-    drawn: Tensor, person: Person, mask: Tensor, detector: FaceDetector | None
+    drawn: Tensor, person: Person, mask: Tensor, detector: FaceDetector | None, *, faces_alone: bool = True
 ) -> tuple[Tensor, Verdict]:  # fmt: skip
     """Fit faces into their surroundings and judge what will be seen, its seam, too.
 
@@ -44,14 +44,16 @@ def judge_in_place(
         person: The N faces in whose place they stand, and the recognisers who judge.
         mask: (N, 1, S, S) in [0, 1], how much of a face will be taken.
         detector: See `candidates.judge`.
+        faces_alone: Leave out hair and background that come in with a face; see `outlines.leave_out_covered`.
 
     Returns:
         The faces with their colours shifted to meet the surroundings, (V * N, 3, S, S), and the verdict.
     """
     fitted = match_seam(drawn, person.crops, mask)
-    seen = fill_in(person.crops, mask, fitted)
+    taken = leave_out_covered(fitted, person.crops, person.landmarks5, mask) if faces_alone else fitted
+    seen = fill_in(person.crops, mask, taken)
     verdict = judge(seen, person.landmarks5, person.vectors, person.recognizers, detector)
-    return fitted, replace(verdict, cost=verdict.cost + visible_misfit(fitted, person, mask))
+    return taken, replace(verdict, cost=verdict.cost + visible_misfit(fitted, person, mask))
 
 
 def visible_misfit(fitted: Tensor, person: Person, mask: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from .images import Enlarge, check_mask, check_results, cut, paste_faces
+from .images import Enlarge, check_mask, check_results, crop_landmarks, cut, paste_faces
+from .outlines import leave_out_covered
 from .ovals import SKIN
 from .texture import gaussian_blur
 from .types import FaceCrops
@@ -71,7 +72,8 @@ def match_seam(pictures: Tensor, references: Tensor, mask: Tensor) -> Tensor:
 def paste_blended(
     images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor, *, enlarge: Enlarge | None = None
 ) -> Tensor:  # fmt: skip
-    """Put changed crops back with their colours matched along the seam and their sharpness to the picture.
+    """Put changed crops back with their colours matched along the seam, without hair or background that comes in with them, and
+    their sharpness matched to the picture.
 
     Arguments and errors as for `images.paste_faces`; crops of another size than they were cut at are resampled first.
     """
@@ -79,7 +81,9 @@ def paste_blended(
     check_results(results, crops)
     if results.shape[-1] != crops.size:
         results = F.interpolate(results, size=(crops.size, crops.size), mode="bicubic", antialias=True).clamp(0.0, 1.0)
-    fitted = match_seam(results, cut(images, crops), cut(mask, crops))
+    originals, taken = cut(images, crops), cut(mask, crops)
+    fitted = match_seam(results, originals, taken)
+    fitted = leave_out_covered(fitted, originals, crop_landmarks(crops), taken)
     return paste_faces(images, fitted, crops, mask, sharpen=True, enlarge=enlarge)
 
 

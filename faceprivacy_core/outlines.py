@@ -81,6 +81,25 @@ def fit_to_skin(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
     return torch.where(believed, torch.minimum(mask, soft), mask)
 
 
+def leave_out_covered(pictures: Tensor, references: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
+    """Give references back where hair, a hat or a background comes into a mask with pictures of other faces.
+
+    Args:
+        pictures: (V * N, 3, S, S) in [0, 1], variant by variant, faces aligned with those of the references.
+        references: (N, 3, S, S) in [0, 1].
+        landmarks5: (N, 5, 2) in their pixels.
+        mask: (N, 1, S, S) in [0, 1], how much of the pictures will be taken.
+
+    Returns:
+        (V * N, 3, S, S) in [0, 1]; taken by the mask, they show what the pictures would show in a mask of their own faces.
+    """
+    rounds = len(pictures) // len(references)
+    whole, behind = mask.to(pictures).repeat(rounds, 1, 1, 1), references.to(pictures).repeat(rounds, 1, 1, 1)
+    fitted = fit_to_skin(pictures, landmarks5.repeat(rounds, 1, 1), whole)
+    part = torch.where(whole > 0.0, fitted / whole.clamp(min=1e-6), 1.0)
+    return part * pictures + (1.0 - part) * behind
+
+
 def find_covered(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
     """Return where hair, beard and the like reach into a mask, (N, 1, GRID, GRID) bool. Arguments as for `fit_to_skin`."""
     skin = F.adaptive_avg_pool2d(find_skin(crops, landmarks5), GRID) > 0.5

@@ -181,7 +181,7 @@ def _draw_again(
     again = replace(settings, noise=max(POSE_NOISE, settings.noise), strength=0.0)
     results, _ = regenerate_crops(originals, changeable, crops, model, again, no_energy, tell=tell, progress=progress)
     person = see_crops(originals, crops, model, tools.recognizers)
-    fitted, verdict = judge_in_place(results, person, soft, tools.detector)
+    fitted, verdict = judge_in_place(results, person, soft, tools.detector, faces_alone=False)
     return fitted[0] if bool(verdict.passed[0]) else None
 
 

@@ -4,7 +4,7 @@ import torch
 
 from faceprivacy_core.images import crop_faces, cut, lay_masks
 from faceprivacy_core.masks import MaskSettings, Region, draw_masks
-from faceprivacy_core.outlines import GRID, find_covered, fit_masks, fit_to_skin, outline_misfit, reach_in
+from faceprivacy_core.outlines import GRID, find_covered, fit_masks, fit_to_skin, leave_out_covered, outline_misfit, reach_in
 from tests.support.pictures import faces_in, pictures
 
 SIDE = 256
@@ -40,6 +40,19 @@ def test_hair_and_beard_that_reach_in_are_left_out_and_the_eyes_stay_in():
         assert bool((fitted <= MASK).all())
         assert float((fitted * covered * MASK).sum()) < 0.02 * float((covered * MASK).sum())
         assert float((fitted * disc(0.5, 0.46, 0.2, 0.04)).sum()) > 0.95 * float(disc(0.5, 0.46, 0.2, 0.04).sum())
+
+
+def test_hair_that_comes_in_with_another_face_stays_out_and_its_skin_comes_in():
+    other = BARE * torch.tensor([0.9, 1.0, 1.0]).view(1, 3, 1, 1)
+    both = leave_out_covered(torch.cat([other, paint(other, FRINGE, HAIR)]), BARE, POINTS, MASK)
+    for result, covered in zip(both.split(1), (torch.zeros_like(FRINGE), FRINGE), strict=True):
+        seen = MASK * result + (1.0 - MASK) * BARE
+        inside = disc(0.5, 0.6, 0.2, 0.2)
+        torch.testing.assert_close(seen * inside, other * inside, rtol=0, atol=1e-3)
+        torch.testing.assert_close(seen * covered, BARE * covered, rtol=0, atol=0.02)
+    torch.testing.assert_close(both[:1], leave_out_covered(other, BARE, POINTS, MASK), rtol=0, atol=1e-6)
+    same = leave_out_covered(FRINGED, FRINGED, POINTS, MASK)
+    torch.testing.assert_close(same, FRINGED, rtol=0, atol=1e-6)
 
 
 def test_what_skin_surrounds_is_part_of_the_face():
