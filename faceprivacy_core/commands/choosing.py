@@ -56,14 +56,12 @@ class FaceChoice:
     Attributes:
         selection: The rule.
         confidence: Of the detector.
-        references: Pictures (H, W, 3) uint8 of the people that a reference rule means.
         recognizers: Who compare; none for the other rules.
-        people: Saved people that a reference rule means.
+        people: Whom a reference rule means, in photos or saved.
     """
 
     selection: Selection
     confidence: float
-    references: tuple[Picture, ...] = ()
     recognizers: tuple[FaceRecognizer, ...] = ()
     people: tuple[People, ...] = ()
 
@@ -82,9 +80,7 @@ class FaceChoice:
         """Find and choose the faces of one picture; there may be none."""
         from ..faces.select import detect_faces
 
-        return detect_faces(
-            [picture], detector, self.selection, recognizers=self.recognizers, references=self.references, people=self.people
-        )  # fmt: skip
+        return detect_faces([picture], detector, self.selection, recognizers=self.recognizers, people=self.people)
 
 
 def chosen_faces(args: argparse.Namespace) -> FaceChoice:
@@ -92,17 +88,23 @@ def chosen_faces(args: argparse.Namespace) -> FaceChoice:
 
     Raises:
         InputError: A number is below 0, or a photo or a saved person cannot be read.
-        ModelFileError: A recogniser's file is missing.
+        NoFaceError: A photo holds no face.
+        ModelFileError: A model file is missing.
     """
+    from ..faces.detect import load_detector
+    from ..faces.people import learn_people
     from ..faces.recognizers import DEFAULT_SURROGATES, load_ensemble
     from ..faces.select import Selection, Which
 
     given = args.only_people or args.except_people
     if given:
         which = Which.ONLY_REFERENCE if args.only_people else Which.EXCEPT_REFERENCE
-        references, people = read_references(given)
+        pictures, people = read_references(given)
         recognizers = load_ensemble(DEFAULT_SURROGATES, device=args.device)
-        return FaceChoice(Selection(which), args.confidence, references, recognizers, people)
+        if pictures:
+            detector = load_detector(min_confidence=args.confidence)
+            people += (learn_people(pictures, detector, recognizers, photos_among(given)),)
+        return FaceChoice(Selection(which), args.confidence, recognizers, people)
     if args.index:
         return FaceChoice(Selection(Which.BY_NUMBER, numbers=tuple(args.index)), args.confidence)
     return FaceChoice(Selection(Which.LARGEST if args.largest else Which.ALL), args.confidence)
@@ -114,11 +116,18 @@ def read_references(paths: Sequence[Path]) -> tuple[tuple[Picture, ...], tuple[P
     Raises:
         InputError: One cannot be read.
     """
-    from ..faces.people_files import SUFFIX, read_people
+    from ..faces.people_files import read_people
     from .pictures import read_picture
 
-    saved = [path for path in paths if path.suffix.lower() == SUFFIX]
-    return tuple(read_picture(path) for path in paths if path not in saved), tuple(read_people(path) for path in saved)
+    photos = photos_among(paths)
+    return tuple(map(read_picture, photos)), tuple(read_people(path) for path in paths if path not in photos)
+
+
+def photos_among(paths: Sequence[Path]) -> list[Path]:
+    """Return which of these are no files of saved people."""
+    from ..faces.people_files import SUFFIX
+
+    return [path for path in paths if path.suffix.lower() != SUFFIX]
 
 
 def without_face(picture: Picture, policy: str) -> Picture:

@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
         check_free([args.out])
     check_device(args.device)
     pictures = [read_picture(photo) for photo in args.photos]
-    people = learn_people(pictures, load_detector(), load_ensemble(DEFAULT_SURROGATES, device=args.device))
+    recognizers = load_ensemble(DEFAULT_SURROGATES, device=args.device)
+    people = learn_people(pictures, load_detector(), recognizers, args.photos)
     make_folder(args.out.parent)
     write_together([people_file(args.out, people)], replace=args.force)
     say(f"Written to {args.out}: {len(people)} face(s). Whoever has this file finds them in other pictures.")

@@ -48,14 +48,18 @@ class People:
 
 
 def learn_people(
-    pictures: Sequence[Picture], detector: FaceDetector, recognizers: Sequence[FaceRecognizer]
-) -> People:  # fmt: skip
+    pictures: Sequence[Picture],
+    detector: FaceDetector,
+    recognizers: Sequence[FaceRecognizer],
+    names: Sequence[object] | None = None,
+) -> People:
     """Look at every face of some pictures.
 
     Args:
         pictures: (H, W, 3) uint8; at least one.
         detector: Finds the faces.
         recognizers: At least one.
+        names: What errors call the pictures, such as their paths; None numbers them.
 
     Raises:
         InputError: There is no picture, or no recogniser.
@@ -64,10 +68,11 @@ def learn_people(
     if not pictures or not recognizers:
         raise InputError("Expected at least one picture of a person and one recogniser, got none. Give both.")
     rows: dict[str, list[Tensor]] = {recognizer.name: [] for recognizer in recognizers}
-    for number, picture in enumerate(pictures):
+    called = names or [f"reference picture {number}" for number in range(len(pictures))]
+    for name, picture in zip(called, pictures, strict=True):
         faces = detector.detect(picture)
         if not faces:
-            raise NoFaceError(f"Expected a face in reference picture {number}, found none. Use a clearer picture.")
+            raise NoFaceError(f"Expected a face in {name}, found none. Use a clearer picture.")
         for recognizer in recognizers:
             rows[recognizer.name].append(embed_faces(picture, faces, recognizer))
     return People({name: torch.cat(found) for name, found in rows.items()})

@@ -86,6 +86,19 @@ def test_a_choice_that_cannot_be_made_is_an_error(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.weights
+@pytest.mark.parametrize("option", ["--except", "person"])
+def test_a_photo_without_a_face_is_named_and_nothing_is_begun(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Once, not for every picture of the run."""
+    wall = tmp_path / "wall.png"
+    Image.new("RGB", (300, 200), (90, 120, 150)).save(wall)
+    protecting = ["anonymize", str(TWO), str(ONE), "--out", str(tmp_path / "out"), "--dry-run", option, str(ONE), str(wall)]
+    saving = ["person", str(ONE), str(wall), "--out", str(tmp_path / "out" / PERSON)]
+    assert main(saving if option == "person" else protecting) == 1
+    assert capsys.readouterr().err.count(f"Expected a face in {wall}, found none.") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_choices_at_once_are_refused(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main(["cloak", str(TWO), "--out", "out", "--largest", "--index", "0"])
