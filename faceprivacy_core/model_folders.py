@@ -104,12 +104,25 @@ def chosen_folder(settings: Path) -> list[Path]:
             computer, chooses nothing: whoever reaches the frontend may write it.
     """
     try:
-        value = json.loads(settings.read_text(encoding="utf-8")).get(FOLDER_SETTING)
-        folder = Path(str(value or "").strip()).expanduser()
-    except (OSError, ValueError, AttributeError, RecursionError, RuntimeError):
+        folder = Path(read_setting(settings, FOLDER_SETTING)).expanduser()
+    except (ValueError, RuntimeError):
         return []
     is_remote = str(folder).startswith(("\\\\", "//"))
     return [folder] if folder.is_absolute() and not is_remote else []
+
+
+def read_setting(settings: Path, name: str) -> str:
+    """Return what a user chose in the settings of a host's frontend, as text; empty where nothing was.
+
+    Args:
+        settings: The file of the user's settings; there need not be one.
+        name: Of the setting.
+    """
+    try:
+        value = json.loads(settings.read_text(encoding="utf-8")).get(name)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""
+    return str(value or "").strip()
 
 
 def _is_checkout(pack: Path) -> bool:

@@ -37,8 +37,12 @@ def register_models_folder() -> None:
 
 def model_dirs() -> list[Path]:
     """Return the folders in which this pack's model files are searched; that of the settings comes first."""
-    settings = Path(folder_paths.get_user_directory()) / "default" / SETTINGS_NAME
-    return chosen_folder(settings) + [Path(path) for path in folder_paths.get_folder_paths(MODELS_FOLDER)]
+    return chosen_folder(settings_file()) + [Path(path) for path in folder_paths.get_folder_paths(MODELS_FOLDER)]
+
+
+def settings_file() -> Path:
+    """Return the file in which the frontend keeps what was chosen in its settings; there need not be one."""
+    return Path(folder_paths.get_user_directory()) / "default" / SETTINGS_NAME
 
 
 def load_insightface_detector(min_confidence: float) -> FaceDetector:

@@ -14,6 +14,7 @@ from ..faceprivacy_core.metrics.report import compute_report
 from ..faceprivacy_core.protocols import FaceDetector
 from ..faceprivacy_core.types import Faces
 from . import _convert, _host
+from ._language import report_phrases
 from ._one_step import load_recognizers
 
 
@@ -52,7 +53,7 @@ def measure(
             mask=mask[index, 0].numpy(), perceptual=perceptual, faces=faces.of_image(index),
         )  # fmt: skip
         reports.append(report.to_json_dict() | {"summary": summarize(report)} | extra(index))
-        pictures.append(draw_report(report, *pair, wish))
+        pictures.append(draw_report(report, *pair, wish, report_phrases()))
         _host.check_interrupted()
     return as_json(reports), _convert.core_to_image(_convert.stack_padded(pictures))
 

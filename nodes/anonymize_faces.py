@@ -15,6 +15,7 @@ from ..faceprivacy_core.masks import MaskSettings, Region
 from ..faceprivacy_core.protect import Fallback, Method, ProtectResult, ProtectSettings, protect_faces
 from ..faceprivacy_core.types import Faces
 from . import _convert, _host, _measuring
+from ._language import WritesReports
 from ._measuring import as_json
 from ._no_face import apply_policy
 from ._one_step import choose_faces, choosing_inputs, last_inputs, load_tools, outputs, person_input, policy_input
@@ -22,7 +23,7 @@ from ._traits import trait_inputs
 from ._types import FacesType
 
 
-class AnonymizeFaces(io.ComfyNode):
+class AnonymizeFaces(WritesReports, io.ComfyNode):
     """Find faces, protect them, and measure what that achieved.
 
     Core: `faceprivacy_core.protect.protect_faces`.

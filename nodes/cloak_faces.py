@@ -23,6 +23,7 @@ from ..faceprivacy_core.protocols import Progress
 from ..faceprivacy_core.regenerate import FACES_AT_A_TIME
 from ..faceprivacy_core.types import Faces
 from . import _convert, _host, _measuring
+from ._language import WritesReports
 from ._no_face import apply_policy
 from ._one_step import choose_faces, choosing_inputs, last_inputs, load_tools, outputs, person_input, policy_input
 
@@ -30,7 +31,7 @@ Change = Callable[[Tensor, Faces, DrawingTools, Progress], tuple[Tensor, Tensor]
 """Receives (B, 3, H, W) in [0, 1], faces, networks and progress, returns pictures and mask."""
 
 
-class CloakFaces(io.ComfyNode):
+class CloakFaces(WritesReports, io.ComfyNode):
     """Find faces, cloak them, and measure what that achieved.
 
     Core: `faceprivacy_core.cloak.cloak_faces`.
@@ -95,7 +96,7 @@ class CloakFaces(io.ComfyNode):
         )  # fmt: skip
 
 
-class ChangeLooks(io.ComfyNode):
+class ChangeLooks(WritesReports, io.ComfyNode):
     """Find faces, change their looks alone, and measure what that achieved.
 
     Core: `faceprivacy_core.hide.hide_faces`.

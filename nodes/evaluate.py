@@ -15,11 +15,12 @@ from ..faceprivacy_core.metrics.report import compute_report
 from ..faceprivacy_core.protocols import FaceRecognizer
 from ..faceprivacy_core.types import Faces
 from . import _convert, _host
+from ._language import WritesReports, report_phrases
 from ._one_step import load_recognizers
 from ._types import FacesType, RecognizersType
 
 
-class PrivacyReport(io.ComfyNode):
+class PrivacyReport(WritesReports, io.ComfyNode):
     """Compare protected pictures with their originals.
 
     Core: `faceprivacy_core.metrics.report.compute_report`.
@@ -92,7 +93,7 @@ class PrivacyReport(io.ComfyNode):
                 other=None if others is None else _convert.image_to_uint8(others[index % len(others)]),
             )  # fmt: skip
             reports.append(report.to_json_dict())
-            pictures.append(draw_report(report, *pair, Wish(wish)))
+            pictures.append(draw_report(report, *pair, Wish(wish), report_phrases()))
             progress(number + 1, len(after))
         text = json.dumps(reports[0] if len(reports) == 1 else {"pictures": reports}, indent=2)
         image = _convert.core_to_image(_convert.stack_padded(pictures))

@@ -13,5 +13,21 @@ app.registerExtension({
       type: "text",
       defaultValue: "",
     },
+    {
+      id: "FacePrivacy.ReportLanguage",
+      category: ["Face Privacy", "Reports", "Language"],
+      name: "Language of the reports",
+      tooltip: "Of what is said in the picture of a report. The report as JSON, which programs read, is always in English.",
+      type: "combo",
+      options: [
+        { text: "English", value: "en" },
+        { text: "Deutsch", value: "de" },
+        { text: "Français", value: "fr" },
+        { text: "Español", value: "es" },
+        { text: "日本語", value: "ja" },
+        { text: "中文", value: "zh" },
+      ],
+      defaultValue: "en",
+    },
   ],
 });

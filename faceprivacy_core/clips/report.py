@@ -10,10 +10,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..metrics.report import FALSE_MATCH_RATES, HELD_OUT, SEEN
 from ..metrics.similarity import compute_similarity, cut_window
+from ..phrases.catalogue import ENGLISH, Phrases
+from ..phrases.fonts import font_of
 from ..protocols import FaceRecognizer
 from ..types import Face, Picture
 from .dressing import Dressed
@@ -126,30 +128,35 @@ class ClipReport:
             "methods": dict(self._methods.get(person, {})),
         }
 
-    def sheet(self) -> Picture:
+    def sheet(self, phrases: Phrases = ENGLISH) -> Picture:
         """Draw the contact sheet: protected frames alone, the worst measured ones first."""
         worst = [one for one in sorted(self._measured, key=lambda one: -one.margin) if one.picture.size][:SHOWN]
         rows = max(1, -(-len(worst) // COLUMNS))
         canvas = Image.new("RGB", (COLUMNS * TILE[0], rows * (TILE[1] + 24)), (255, 255, 255))
-        draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(15)
+        draw, font = ImageDraw.Draw(canvas), font_of(phrases, 15)
         for place, one in enumerate(worst):
             left, top = place % COLUMNS * TILE[0], place // COLUMNS * (TILE[1] + 24)
             canvas.paste(Image.fromarray(one.picture), (left, top))
             known = "recognised" if one.margin >= 0 else "not recognised"
-            text = f"{self._found.times[one.frame]:.2f} s, frame {one.frame}: {known} (1 in 1000)"
+            said = f"{{seconds:.2f}} s, frame {{frame}}: {known} (1 in 1000)"
+            text = phrases(said, seconds=self._found.times[one.frame], frame=one.frame)
             draw.text((left + 4, top + TILE[1] + 3), text, font=font, fill=(25, 25, 25))
         return np.asarray(canvas)
 
-    def summary(self) -> str:
+    def summary(self, phrases: Phrases = ENGLISH) -> str:
         """Say in one line what was done and what held-out recognisers see."""
         held_out = [r for one in self._measured for face in one.faces for r in face["recognizers"] if r["role"] == HELD_OUT]
         known = sum(r["verified_fmr_1e-3"] for r in held_out)
         filled = sum(face.confidence <= 0 for face in self._found.followed.only(self._found.chosen).faces.items)
-        away = f", {len(self._empty)} without a face" if self._empty else ""
-        return (
-            f"{len(self._found.times)} frames{away}, {len(self._found.chosen)} people, {filled} faces filled in; {known} of "
-            f"{len(held_out)} held-out comparisons still recognise the person ({len(self._measured)} frames measured)"
+        away = ", {away} without a face" if self._empty else ""
+        text = (
+            f"{{frames}} frames{away}, {{people}} people, {{filled}} faces filled in; {{known}} of {{asked}} held-out "
+            "comparisons still recognise the person ({measured} frames measured)"
         )
+        return phrases(
+            text, frames=len(self._found.times), away=len(self._empty), people=len(self._found.chosen), filled=filled,
+            known=known, asked=len(held_out), measured=len(self._measured),
+        )  # fmt: skip
 
 
 def _small(picture: Picture) -> Picture:

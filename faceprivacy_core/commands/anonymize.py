@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clips import METHODS, add_clip_options, clip_request, protect_clip
 from .inputs import is_clip
+from .languages import chosen_phrases
 from .model_options import LOOKS, add_look_option, chosen_look
 from .protecting import add_regenerating_options, protect_files, tokens_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..clips.protect import ClipProtection
     from ..protocols import Progress
     from ..types import Faces
     from .batch import Protected, Tools
@@ -77,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
 
     # A photo that cannot be read is a mistake of the whole command, so it is read before anything is written.
     request = clip_request(args, way) if any(is_clip(path) for path in args.inputs) else None
-    clip = (
-        None if request is None else lambda path, target, tools: protect_clip(path, target, tools, request, replace=args.force)
-    )
-    return protect_files(args, settings.mask, protect, clip)
+    return protect_files(args, settings.mask, protect, None if request is None else partial(_protect_clip, args, request))
+
+
+def _protect_clip(args: argparse.Namespace, request: ClipProtection, path: Path, target: Path, tools: Tools) -> str:
+    return protect_clip(path, target, tools, request, replace=args.force, phrases=chosen_phrases(args))

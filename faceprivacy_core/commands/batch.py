@@ -25,6 +25,7 @@ from ..freed import give_back
 from ..inversions.files import SUFFIX
 from ..metrics.perceptual import PerceptualDistance, load_perceptual
 from ..metrics.report import compute_report
+from ..phrases.catalogue import ENGLISH, Phrases
 from ..picture_files import png_bytes
 from ..pixels import as_bytes, to_pixels
 from ..protocols import FaceDetector, FaceRecognizer, Progress
@@ -102,6 +103,7 @@ def protect_file(
     small: SmallFaces = KEEP_NONE,
     on_no_face: str = NO_FACE[0],
     replace: bool = False,
+    phrases: Phrases = ENGLISH,
 ) -> str:
     """Protect one picture and write it with its report; nothing is written on failure.
 
@@ -114,6 +116,7 @@ def protect_file(
         small: What becomes of faces that are too small.
         on_no_face: What becomes of a picture without a chosen face, one of `NO_FACE`.
         replace: Replace results that are there already.
+        phrases: The language of what is said.
 
     Returns:
         What to say of it.
@@ -159,7 +162,7 @@ def protect_file(
     if inversion is not None and saving is not None:
         files.insert(0, inversion_beside(results[SUFFIX], inversion, saving, protected))
     write_together(files, replace=replace)
-    return summary_line(written) if faces.items else f"0 faces, {NO_FACE_SAID[on_no_face]}"
+    return summary_line(written, phrases) if faces.items else phrases(f"0 faces, {NO_FACE_SAID[on_no_face]}")
 
 
 def _run_method(
@@ -178,11 +181,11 @@ def _run_method(
     return to_pixels(result.images), np.maximum(blurred, result.mask[0, 0].numpy()), inversion
 
 
-def summary_line(report: dict[str, Any]) -> str:
+def summary_line(report: dict[str, Any], phrases: Phrases = ENGLISH) -> str:
     """Say in one line what the held-out recognisers see."""
     held_out = [r for face in report["faces"] for r in face["recognizers"] if r["role"] == "held out"]
     recognised = sum(r["verified_fmr_1e-3"] for r in held_out)
-    return (
-        f"{len(report['faces'])} faces, {recognised} of {len(held_out)} held-out comparisons still recognise "
-        f"the person, {report['seconds']:.0f} s"
-    )
+    return phrases(
+        "{faces} faces, {known} of {asked} held-out comparisons still recognise the person, {seconds:.0f} s",
+        faces=len(report["faces"]), known=recognised, asked=len(held_out), seconds=report["seconds"],
+    )  # fmt: skip

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..phrases.catalogue import ENGLISH, Phrases
 from .console import has_bars, showable
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def clip_request(args: argparse.Namespace, protect: ProtectSettings) -> ClipProt
     )  # fmt: skip
 
 
-def protect_clip(path: Path, target: Path, tools: Tools, request: ClipProtection, *, replace: bool = False) -> str:
+def protect_clip(
+    path: Path, target: Path, tools: Tools, request: ClipProtection, *, replace: bool = False, phrases: Phrases = ENGLISH
+) -> str:
     """Protect one clip and write it with its report and contact sheet; nothing is written on failure.
 
     Args:
@@ -83,6 +86,7 @@ def protect_clip(path: Path, target: Path, tools: Tools, request: ClipProtection
         tools: Model, detector, recognisers.
         request: What is wanted.
         replace: Replace results that are there already.
+        phrases: The language of the contact sheet and of what is said.
 
     Returns:
         What to say of it.
@@ -115,12 +119,12 @@ def protect_clip(path: Path, target: Path, tools: Tools, request: ClipProtection
         write_together(
             [
                 NewFile(report_file, (json.dumps(written, indent=2) + "\n").encode("ascii")),
-                NewFile(sheet, _jpeg(report.sheet())),
+                NewFile(sheet, _jpeg(report.sheet(phrases))),
                 NewFile(result, b"", part=part),
             ],
             replace=replace,
         )  # fmt: skip
-    return f"{report.summary()}, {seconds:.0f} s"
+    return f"{report.summary(phrases)}, {seconds:.0f} s"
 
 
 def _named(target: Path, ending: str) -> Path:

@@ -13,6 +13,7 @@ from .dry_run import add_dry_run_option, show_faces
 from .each_picture import add_run_options, write_each
 from .inputs import is_clip, make_plan
 from .inversion_options import add_inversion_options, chosen_inversion
+from .languages import add_language_option, chosen_phrases
 from .model_options import add_model_options, load_model
 from .resuming import add_workers_option
 from .workers import is_worker
@@ -39,6 +40,7 @@ def add_file_options(parser: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="same seed, same result (default: 0)")
     parser.add_argument("--region", choices=REGIONS, default=REGIONS[1], help="what is changed")
     add_dry_run_option(parser)
+    add_language_option(parser)
     add_choice_options(parser)
     add_model_options(parser)
 
@@ -114,12 +116,14 @@ def protect_files(args: argparse.Namespace, mask: MaskSettings, method: Method, 
     check_device(args.device)
     detector = choice.load_detector()
     tools = load_tools(args.device, load_model(args), detector)
+    phrases = chosen_phrases(args)
 
     def write(path: Path, target: Path) -> str:
         if clip is not None and is_clip(path):
             return clip(path, target, tools)
         return protect_file(
-            path, target, tools, method, choice, saving, small=small, on_no_face=args.on_no_face, replace=args.force
-        )
+            path, target, tools, method, choice, saving, small=small, on_no_face=args.on_no_face, replace=args.force,
+            phrases=phrases,
+        )  # fmt: skip
 
     return write_each(plan, args, write)

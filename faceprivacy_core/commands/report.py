@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..phrases.catalogue import ENGLISH, Phrases
 from .console import say
+from .languages import add_language_option, chosen_phrases
 
 if TYPE_CHECKING:
     from ..metrics.report import FaceResult
@@ -36,6 +38,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="folder for the report (default: here)")
     parser.add_argument("--force", action="store_true", help="replace a report that is there already")
     parser.add_argument("--models", type=Path, action="append", default=[], metavar="DIR", help="further models folder")
+    add_language_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -57,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     from ..picture_files import png_bytes
     from .pictures import read_mask, read_picture
 
+    phrases = chosen_phrases(options)
     name = options.protected.stem
     text, picture = (options.out / f"{name}.report.{kind}" for kind in ("json", "png"))
     if not options.force:
@@ -71,15 +75,15 @@ def run(options: argparse.Namespace) -> int:
         original, protected, load_detector(options.models), recognizers,
         seen=seen, mask=mask, perceptual=load_perceptual(options.models), other=other,
     )  # fmt: skip
-    drawn = png_bytes(draw_report(report, original, protected))
+    drawn = png_bytes(draw_report(report, original, protected, phrases=phrases))
     plain = json.dumps(report.to_json_dict(), indent=2, allow_nan=False) + "\n"
     make_folder(options.out)
     write_together([NewFile(text, plain.encode("ascii")), NewFile(picture, drawn)], replace=options.force)
     for face in report.faces:
-        say(describe_face(face))
+        say(describe_face(face, phrases))
         if other is not None:
-            say(describe_other(face))
-    say(f"Written: {text}, {picture}")
+            say(describe_other(face, phrases))
+    say(phrases("Written: {files}", files=f"{text}, {picture}"))
     return 0
 
 
@@ -88,23 +92,27 @@ def split_names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def describe_face(face: FaceResult) -> str:
+def describe_face(face: FaceResult, phrases: Phrases = ENGLISH) -> str:
     """Say in one line who recognises a face, the lenient threshold included."""
     possible = [item for item in face.recognizers if item.is_verified(0.01)]
-    by = [item.name if item.is_verified(0.001) else f"{item.name} (possibly)" for item in possible]
-    verdict = f"recognised by {', '.join(by)}" if by else f"not recognised by any of {len(face.recognizers)}"
-    return f"Face {face.index}: {verdict}{'' if face.detected_after else '; no face is found there any more'}"
+    by = [item.name if item.is_verified(0.001) else phrases("{name} (possibly)", name=item.name) for item in possible]
+    text = "Face {index}: recognised by {names}" if by else "Face {index}: not recognised by any of {count}"
+    verdict = phrases(text, index=face.index, names=", ".join(by), count=len(face.recognizers))
+    return verdict if face.detected_after else verdict + phrases("; no face is found there any more")
 
 
-def describe_other(face: FaceResult) -> str:
+def describe_other(face: FaceResult, phrases: Phrases = ENGLISH) -> str:
     """Say in one line how many recognisers know a face from the other photo, before and after, at both thresholds."""
     beside = [(item.other, item.thresholds) for item in face.recognizers if item.other is not None]
-    counts = [
-        sum(getattr(other, side) >= thresholds[fmr] for other, thresholds in beside)
+    counts = {
+        f"{side}{'_perhaps' if fmr == 0.01 else ''}": sum(
+            getattr(other, side) >= thresholds[fmr] for other, thresholds in beside
+        )
         for side in ("before", "after")
         for fmr in (0.001, 0.01)
-    ]
-    return (
-        f"Face {face.index}, beside the other photo: of {len(beside)} recognisers {counts[0]} (possibly {counts[1]}) knew the "
-        f"person before, {counts[2]} (possibly {counts[3]}) after"
+    }
+    text = (
+        "Face {index}, beside the other photo: of {count} recognisers {before} (possibly {before_perhaps}) knew the "
+        "person before, {after} (possibly {after_perhaps}) after"
     )
+    return phrases(text, index=face.index, count=len(beside), **counts)

@@ -134,11 +134,11 @@ def test_a_photo_without_a_face_is_written_as_the_policy_says(
     source = str(tmp_path / "edge.png")
     main(["key", "new", "mine", "--decrypt-in-server", "no"])
     encrypt = ["encrypt", source, "--key", "mine"]
-    for policy, command in {"blur": ["anonymize", source, "--method", "solid"], "pass": encrypt}.items():
+    for policy, command in {"blur": ["anonymize", source, "--method", "solid", "--language", "fr"], "pass": encrypt}.items():
         assert main([*command, "--out", str(tmp_path / policy), "--on-no-face", policy]) == 0
     with Image.open(tmp_path / "blur" / "edge.png") as blurred, Image.open(tmp_path / "pass" / "edge.png") as passed:
         assert np.array_equal(np.asarray(blurred), blur_whole(edge))
         assert np.array_equal(np.asarray(passed), edge)
     report = json.loads((tmp_path / "blur" / "edge.json").read_text(encoding="utf-8"))
     assert report["faces"] == []
-    assert "0 faces, all of it blurred" in capsys.readouterr().out
+    assert "0 visage, tout est flouté" in capsys.readouterr().out

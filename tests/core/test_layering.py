@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "faceprivacy_core"
 LAYERS = {
-    "errors": 0, "terminal": 0, "freed": 0, "model_folders": 1, "missing_packages": 1, "types": 1,
+    "errors": 0, "terminal": 0, "freed": 0, "model_folders": 1, "missing_packages": 1, "types": 1, "phrases": 1,
     "protocols": 2, "rng": 2, "align": 2, "weights": 2, "fingerprints": 2, "pixels": 2, "files": 2, "picture_files": 2,
     "masks": 3, "images": 3, "texture": 3, "clean_files": 3, "blending": 4, "obscure": 4, "small_faces": 4, "faces": 4,
     "ovals": 2, "no_face": 2, "outlines": 4, "diffusion": 4,

@@ -382,10 +382,14 @@ class TestCommand:
         assert "Face 0: " in said
         assert "after.report.json" in said
 
-    def test_the_same_picture_is_the_same_person_for_every_recogniser(self, portrait: Path, tmp_path: Path):
+    def test_the_same_picture_is_the_same_person_for_every_recogniser_in_any_language(
+        self, portrait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
         path = str(portrait / "before.png")
-        assert main(["report", path, path, "--out", str(tmp_path)]) == 0
+        assert main(["report", path, path, "--out", str(tmp_path), "--language", "de"]) == 0
+        assert "Gesicht 0: erkannt von sface, " in capsys.readouterr().out
         report = json.loads((tmp_path / "before.report.json").read_text(encoding="utf-8"))
+        assert {item["role"] for item in report["faces"][0]["recognizers"]} == {"seen", "held out"}
         items = report["faces"][0]["recognizers"]
         assert len(items) == 5
         assert [item["similarity"] for item in items] == pytest.approx([1.0] * 5, abs=1e-5)
