@@ -11,7 +11,7 @@ from typing import Any
 from devtools.paths import BLUEPRINTS, WORKFLOWS
 from devtools.workflow import load_workflow
 
-NAME = "Blocks of Anonymize Faces"
+NAME = "Block by Block - Anonymize Faces"
 SOURCE = WORKFLOWS / "anonymize.json"
 PATH = BLUEPRINTS / f"{NAME}.json"
 OUTSIDE = ("LoadImage", "FacePrivacy_SaveCleanImage", "MarkdownNote")

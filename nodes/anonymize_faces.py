@@ -33,7 +33,7 @@ class AnonymizeFaces(WritesReports, io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="FacePrivacy_AnonymizeFaces",
-            display_name="Anonymize Faces (Face Privacy)",
+            display_name="Privacy: Anonymize Faces, Blur, Pixelate",  # the frontend ranks by titles, by search words last
             category="face privacy",
             description="Replaces every face by one of nobody, or blurs, pixelates or covers it. A face that is too small, or "
             "that face recognisers would still know, is blurred instead. The report says what recognisers that were not used "

@@ -30,7 +30,7 @@ class PrivacyReport(WritesReports, io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="FacePrivacy_PrivacyReport",
-            display_name="Privacy Report (Face Privacy)",
+            display_name="Face Privacy Report",
             category="face privacy/measure",
             description="Shows whether recognisers still see the same person: similarity per recogniser beside its "
             "thresholds, detection before and after, and the change inside and outside the mask.",

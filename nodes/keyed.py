@@ -41,7 +41,7 @@ class LoadPrivacyKey(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="FacePrivacy_PrivacyKey",
-            display_name="Privacy Key (Face Privacy)",
+            display_name="Face Privacy Key",
             category=CATEGORY,
             description="Gets a key by its name: from the environment variable FACEPRIVACY_KEY_NAME, else from the key file "
             "that 'faceprivacy key new NAME' made. The key itself never enters the workflow.",

@@ -108,7 +108,7 @@ def _titles() -> list[str]:
         for keyword in node.keywords
         if keyword.arg == "display_name" and isinstance(keyword.value, ast.Constant)
     ]
-    return [name.removesuffix(" (Face Privacy)") for name in names if name.endswith(" (Face Privacy)")]
+    return [re.sub(r" \(Face Privacy\)$|^Face (?=Privacy )|^Privacy: |, .*", "", name) for name in names]
 
 
 def _said(tree: ast.Module) -> Iterator[str]:
