@@ -28,7 +28,7 @@ from benchmarks.builtin_model import cut_crops
 from benchmarks.origin import shipped_model
 from benchmarks.pictures import GENERATED, ROOT, first_pictures
 from faceprivacy_core.builtin.model import FaceModel, load_face_model
-from faceprivacy_core.embeddings.curves import draw_curves
+from faceprivacy_core.embeddings.curves import Axes, draw_curves
 from faceprivacy_core.embeddings.denoising import Draws, Lesson, draw, mean_errors, noise_errors
 from faceprivacy_core.embeddings.inversion import StageTokens
 from faceprivacy_core.embeddings.learning import LearningReport, LearningSettings, TokenLearner
@@ -228,7 +228,8 @@ def main() -> None:
         history = [row["history"] for (name, _), row in rows.known.items() if name == method]
         length = min(map(len, history))
         curves = torch.tensor([entry[:length] for entry in history]).permute(1, 2, 0)
-        draw_curves(curves).save(options.out / f"msi_{method.replace(' ', '_')}.png")
+        axes = Axes("look at the held-out error", "held-out error relative to the first")
+        draw_curves(curves, axes).save(options.out / f"msi_{method.replace(' ', '_')}.png")
     text = table(rows)
     (options.out / "msi.md").write_text(text + "\n", encoding="utf-8")
     print(text)  # noqa: T201

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..faceprivacy_core.adversarial.attack import AttackReport
 from ..faceprivacy_core.adversarial.sight import describe_similarities
 from ..faceprivacy_core.cloak import Aim, CloakResult
-from ..faceprivacy_core.embeddings.curves import draw_curves
+from ..faceprivacy_core.embeddings.curves import Axes, draw_curves
 from ..faceprivacy_core.types import Faces
 from . import _convert, _host
 
@@ -46,14 +46,24 @@ class AttackView:
 
     def watch(self, report: AttackReport) -> None:
         """Show the similarities."""
+        self._show(attack_text(report, self._names, self._limits))
+
+    def finish(self, result: CloakResult, faces: Faces, aim: Aim) -> str:
+        """Show how it ended, the last word says that it did, and return the report."""
+        report = report_text(result, self._names, faces, aim)
+        self._show(f"{report}\n{'cancelled' if result.cancelled else 'done'}")
+        return report
+
+    def _show(self, text: str) -> None:
         server = getattr(PromptServer, "instance", None)
         if server is not None and self._node_id is not None:
-            server.send_progress_text(attack_text(report, self._names, self._limits), self._node_id)
+            server.send_progress_text(text, self._node_id)
 
 
 def attack_text(report: AttackReport, names: Sequence[str], limits: Tensor) -> str:
     """Say where the attack is: the similarities of the first faces beside their limits."""
-    lines = [f"iteration {report.iteration} of {report.total}, {int(report.is_reached.sum())} of {len(report.is_reached)} done"]
+    reached = f"{int(report.is_reached.sum())} of {len(report.is_reached)} faces reached"
+    lines = [f"iteration {report.iteration} of {report.total}, {reached}"]
     lines += [
         f"face {face}: {describe_similarities(names, row, limits)}"
         for face, row in enumerate(report.similarities[:MAX_FACES_SHOWN])
@@ -61,16 +71,16 @@ def attack_text(report: AttackReport, names: Sequence[str], limits: Tensor) -> s
     return "\n".join(lines)
 
 
-def plot(result: CloakResult) -> Tensor:
+def plot(result: CloakResult, names: Sequence[str]) -> Tensor:
     """Draw the similarities over the iterations as a host IMAGE (1, H, W, 3); they begin at 1, the scale."""
     rows = [torch.ones_like(result.similarities)]
     for row in result.history.similarities.cpu():  # not a number where a face was already done
         rows.append(torch.where(row.isnan(), rows[-1], row))
-    picture = draw_curves(torch.stack(rows).transpose(1, 2))
+    picture = draw_curves(torch.stack(rows).transpose(1, 2), Axes("iteration", "similarity, mean over the faces", names))
     return _convert.core_to_image(_convert.uint8_to_image(np.asarray(picture))[None])
 
 
-def report_text(result: CloakResult, names: list[str], faces: Faces, aim: Aim) -> str:
+def report_text(result: CloakResult, names: Sequence[str], faces: Faces, aim: Aim) -> str:
     """Say how similar every finished face is to the original (to a target, if there is one), beside the limits."""
     word, all_of_them = ("known", "to") if aim == Aim.KEEP else ("protected", "from")
     protected, attempts = result.is_protected.tolist(), len(result.history.starts)

@@ -15,7 +15,7 @@ import torch
 from server import PromptServer
 from torch import Tensor, nn
 
-from ..faceprivacy_core.embeddings.curves import draw_curves
+from ..faceprivacy_core.embeddings.curves import Axes, draw_curves
 from ..faceprivacy_core.embeddings.denoising import Lesson
 from ..faceprivacy_core.embeddings.inversion import StageTokens
 from ..faceprivacy_core.embeddings.learning import LearningReport, LearningSettings, LearningState, TokenLearner
@@ -30,6 +30,8 @@ from ._host_levels import levels_of
 from ._host_tokens import TokenSpace
 
 PREVIEW_PX = 512
+STAGES = ["stage 0", *map(str, range(1, NUM_STAGES))]
+STAGE_AXES = Axes("look at the held-out error", "held-out error relative to the first", STAGES)
 MICRO_BATCH_PIXELS = 4 * 64 * 64 * 4
 """Latent values in one call of the model: 4 crops of 512 pixels, 1 of 1024, 64 of the built-in model."""
 
@@ -129,11 +131,14 @@ def learn_in_host(
         known, state = _unfinished.pop(model.model, (None, None))
         settings = LearningSettings(request.steps, request.learning_rate or space.learning_rate)
         learner = TokenLearner(task, source, settings, state if known == key else None)
+        view = LearningView(request.steps, node_id)
         try:
-            return learner.run(LearningView(request.steps, node_id))
+            learned = learner.run(view)
         except BaseException:  # whatever it was, a cancel above all: what is learned stays
             _unfinished[model.model] = (key, learner.state)
             raise
+        view.finish()
+        return learned
 
     with torch.inference_mode(False):
         state = GradientModel(model, space.models).run(job, space.empty, (micro_batch, *latents.shape[1:]))
@@ -147,24 +152,35 @@ class LearningView:
         self._bar = comfy.utils.ProgressBar(total, node_id)
         self._node_id = node_id
         self._shown = 0
+        self._told = ""
 
     def __call__(self, report: LearningReport) -> None:
         _host.check_interrupted()
         preview: Any = None
         if len(report.history) != self._shown:
             self._shown = len(report.history)
-            preview = ("JPEG", draw_curves(report.history), PREVIEW_PX)
+            preview = ("JPEG", draw_curves(report.history, STAGE_AXES), PREVIEW_PX)
         self._bar.update_absolute(report.step, report.total, preview)
+        self._told = learning_text(report)
+        self._show(self._told)
+
+    def finish(self) -> None:
+        """Show how it ended; the last word says that it did."""
+        if self._told:  # there may have been nothing left to learn
+            self._show(f"{self._told}\ndone")
+
+    def _show(self, text: str) -> None:
         server = getattr(PromptServer, "instance", None)
         if server is not None and self._node_id is not None:
-            server.send_progress_text(learning_text(report), self._node_id)
+            server.send_progress_text(text, self._node_id)
 
 
 def learning_text(report: LearningReport) -> str:
     """Say where learning is: the held-out loss at first and now, and the last loss of every stage."""
     held_out = report.history.mean((1, 2)).tolist()
     losses = " ".join(f"{value:.3f}" for value in report.errors.mean(1).tolist())
-    return f"step {report.step} of {report.total}, held-out loss {held_out[0]:.4f} -> {held_out[-1]:.4f}\nstages: {losses}"
+    loss = f"held-out loss {held_out[0]:.4f} -> {held_out[-1]:.4f}"
+    return f"step {report.step} of {report.total}, {loss}, learning rate {report.learning_rate:g}\nstages: {losses}"
 
 
 def picture_digest(image: Tensor) -> str:

@@ -26,7 +26,7 @@ from ..faceprivacy_core.metrics.perceptual import load_perceptual
 from ..faceprivacy_core.protocols import FaceRecognizer
 from ..faceprivacy_core.types import Faces
 from . import _convert, _host
-from ._host_attack_view import CANCEL, AttackView, plot, report_text
+from ._host_attack_view import CANCEL, AttackView, plot
 from ._host_finishing import finishing_sigmas, to_conditioning, to_latent
 from ._host_levels import levels_of
 from ._host_memory import MEMORY, chosen_memory
@@ -255,8 +255,8 @@ class AdversarialLatent(io.ComfyNode):
             to_conditioning(model, result, positive, settings),
             levels_of(model).of_host(finishing_sigmas(result.levels, settings.shift)),
             result.crops,
-            plot(result),
-            report_text(result, names, faces, aim),
+            plot(result, names),
+            view.finish(result, faces, aim),
         )
 
 

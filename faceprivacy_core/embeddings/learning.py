@@ -85,12 +85,14 @@ class LearningReport:
         step, total: Updates done, and at most.
         errors: (K, N) errors of this update's draws; 0 for faces that are done.
         history: (checks, K, N) held-out errors so far.
+        learning_rate: Of this run.
     """
 
     step: int
     total: int
     errors: Tensor
     history: Tensor
+    learning_rate: float
 
 
 LearningProgress = Callable[[LearningReport], None]
@@ -156,7 +158,10 @@ class TokenLearner:
                 return self.state
             errors = self._update()
             if progress is not None:
-                progress(LearningReport(self._state.step, self.settings.steps, errors, self._state.history))
+                report = LearningReport(
+                    self._state.step, self.settings.steps, errors, self._state.history, self.settings.learning_rate
+                )  # fmt: skip
+                progress(report)
 
     def _checks_due(self) -> int:
         """Return how many looks after the first are due at this step."""

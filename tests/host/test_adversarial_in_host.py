@@ -254,11 +254,19 @@ def test_cancel_keeps_the_best_only_if_asked(
         if report.iteration == 2:
             raise views.CANCEL
 
+    shown: list[str] = []
+    monkeypatch.setattr(views.AttackView, "_show", lambda self, text: shown.append(text))
     monkeypatch.setattr(views.AttackView, "watch", cancel)
     with pytest.raises(views.CANCEL):
         run(tiny, iterations=5)
     report = run(tiny, iterations=5, keep_best_on_cancel=True)[-1]
     assert "at most 2 iterations in 1 attempt, cancelled" in report
+    assert shown == [f"{report}\ncancelled"]
+    monkeypatch.undo()
+    monkeypatch.setattr(views.AttackView, "_show", lambda self, text: shown.append(text))
+    report = run(tiny, iterations=2)[-1]
+    assert "iteration 2 of 2, " in shown[-2]
+    assert shown[-1] == f"{report}\ndone"
 
 
 def test_attempts_are_one_course_on_bar_and_plot(

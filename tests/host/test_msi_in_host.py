@@ -116,8 +116,10 @@ def test_learning_shows_the_held_out_loss_live(
     kind, picture, size = shown[0][2]
     assert (kind, picture.size, size) == ("JPEG", (512, 288), 512)
     assert shown[1][2] is None
-    assert [node_id for _, node_id in sent] == ["7"] * 3
+    assert [node_id for _, node_id in sent] == ["7"] * 4
     assert sent[0][0].startswith("step 1 of 3, held-out loss ")
+    assert "learning rate 0.005\n" in sent[0][0]  # of a text encoder, where the widget says 0
+    assert sent[3][0] == sent[2][0] + "\ndone"
     assert len(sent[0][0].split("stages: ")[1].split()) == 10
 
 
