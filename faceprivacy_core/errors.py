@@ -31,7 +31,10 @@ class NumericalError(FacePrivacyError, ArithmeticError):
 
 
 class KeyedError(FacePrivacyError):
-    """Base of the errors of keyed pictures and saved inversions. Each has one fixed text that holds no data of a file."""
+    """Base of the errors of keyed pictures and saved inversions. Each has one fixed text that holds no data of a file.
+
+    The name of a key may stand behind it: that of a key there is, so that it is no key or passphrase itself.
+    """
 
     text = "A keyed picture could not be processed."
 
@@ -40,12 +43,21 @@ class KeyedError(FacePrivacyError):
 
 
 class WrongKeyError(KeyedError):
-    """The key is not the one the face was encrypted with."""
+    """The key is not the one the face was encrypted with.
+
+    Args:
+        name: Of the key that was tried, where it has one.
+    """
 
     text = (
         "Expected the key this face was encrypted with, got another one. Check the key's name; a passphrase must match "
         "in every letter, capital and space."
     )
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__()
+        if name:
+            self.args = (f"{self.text} The key tried was {name!r}.",)
 
 
 class TamperedError(KeyedError):
@@ -153,13 +165,17 @@ class KeyNotFoundError(FacePrivacyError):
 
 
 class KeyUseError(FacePrivacyError):
-    """A key was to be used for what its owner has not allowed. Its one text names no key."""
+    """A key was to be used for what its owner has not allowed.
+
+    Args:
+        name: Of the key.
+    """
 
     text = (
-        "Expected a key that a server may decrypt with, got one that may not: whoever reaches the server or shares a workflow "
-        "could bring the faces back. Decrypt with `faceprivacy decrypt` or `faceprivacy recover`, or allow it: "
-        "`faceprivacy key allow NAME`, or FACEPRIVACY_DECRYPT_IN_SERVER=NAME for a key in the environment."
+        "Expected a key that a server may decrypt with, got {name!r}, which may not: whoever reaches the server or shares a "
+        "workflow could bring the faces back. Decrypt with `faceprivacy decrypt` or `faceprivacy recover`, or allow it: "
+        "`faceprivacy key allow {name}`, or FACEPRIVACY_DECRYPT_IN_SERVER={name} for a key in the environment."
     )
 
-    def __init__(self) -> None:
-        super().__init__(self.text)
+    def __init__(self, name: str) -> None:
+        super().__init__(self.text.format(name=name))

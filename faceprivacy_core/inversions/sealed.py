@@ -95,7 +95,7 @@ def unseal_inversion(data: bytes, key: PrivacyKey | None) -> bytes:
     try:
         return unseal(key.face_key(header.kdf, header.nonce, stored), stored, blob, AAD)
     except WrongKeyError:
-        raise InversionKeyError from None
+        raise InversionKeyError(key.name) from None
     except TamperedError:
         raise InversionTamperedError from None
 

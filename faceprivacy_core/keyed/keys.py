@@ -167,7 +167,7 @@ class PrivacyKey(Opaque):
             KeyUseError: Its owner has not said so.
         """
         if not self.decrypts_in_server:
-            raise KeyUseError
+            raise KeyUseError(self.name)
 
     def __repr__(self) -> str:
         return f"PrivacyKey(name={self.name!r}, id={self.public_id})"

@@ -64,9 +64,9 @@ def open_faces(picture: KeyedPicture, key: PrivacyKey, which: Iterable[int] | No
             keys[number] = _fitting_key(records[number], headers[number], key)
         except WrongKeyError:
             if which is not None:
-                raise
+                raise WrongKeyError(key.name) from None
     if not keys:
-        raise WrongKeyError
+        raise WrongKeyError(key.name)
     digest = set_digest(headers)
     blobs = {number: _signed_blob(records[number], headers[number], digest) for number in keys}
     binding = cache(picture.binding)

@@ -105,7 +105,8 @@ def test_wrong_key_is_refused(
     refused: Refused, opened: Callable[..., Prompt], sealed: bytes, texts: Callable[[str], str]
 ) -> None:
     error = refused(opened(sealed, "wrong_key.png", key="other"))
-    assert (error.node, error.kind, error.message) == (DECRYPT, "WrongKeyError", texts("WrongKeyError"))
+    text = f"{texts('WrongKeyError')} The key tried was 'other'."
+    assert (error.node, error.kind, error.message) == (DECRYPT, "WrongKeyError", text)
 
 
 def test_one_changed_pixel_is_refused(
@@ -156,7 +157,7 @@ def test_key_that_its_owner_keeps_from_the_server_only_encrypts(
     prompt = graphs.invert_prompt(object_info, two_name, key="kept")
     (png,) = host_runs.saved(graphs.run(client, prompt).outcome, prompt, client.fetch)
     error = refused(opened(png, "kept.png", key="kept"))
-    assert (error.node, error.kind, error.message) == (DECRYPT, "KeyUseError", texts("KeyUseError"))
+    assert (error.node, error.kind, error.message) == (DECRYPT, "KeyUseError", texts("KeyUseError").format(name="kept"))
     assert b"kept" not in png
 
 

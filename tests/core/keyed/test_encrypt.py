@@ -97,6 +97,8 @@ def test_another_key_is_refused_before_anything_runs(mode: RecoveryMode):
         decrypt_faces(picture, OTHER, MODEL)
     assert MODEL.calls == calls
     assert str(caught.value) == WrongKeyError.text
+    with pytest.raises(WrongKeyError, match=r" The key tried was 'mine'\.$"):
+        decrypt_faces(picture, PrivacyKey.from_bytes(bytes(32), "mine"), MODEL, which=[0])
 
 
 def test_a_passphrase_opens_and_a_raw_key_does_not():
