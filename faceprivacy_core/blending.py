@@ -34,7 +34,7 @@ def match_light(pictures: Tensor, references: Tensor, weight: Tensor) -> Tensor:
     Args:
         pictures: (B, 3, S, S) in [0, 1], faces aligned with those of the references.
         references: (B, 3, S, S) in [0, 1].
-        weight: (1, 1, S, S), 1 on skin; beyond it the gain goes on as at the nearest skin.
+        weight: (1, 1, S, S) or (B, 1, S, S), 1 on skin; beyond it the gain goes on as at the nearest skin.
 
     Returns:
         (B, 3, S, S) in [0, 1].

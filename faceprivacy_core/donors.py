@@ -19,6 +19,7 @@ from .builtin.donors import RIM_COST, SEX_COST, DonorBank, read_trait, read_woma
 from .builtin.model import FaceEncoder
 from .errors import InputError
 from .faces.sight import embed_all
+from .outlines import find_skin
 from .ovals import SKIN
 from .protocols import FaceRecognizer
 
@@ -37,6 +38,8 @@ ASKED = 20.0
 LIKENESS_COST = 5.0
 """Cost of similarity 1 to the person: among donors that fit alike the less similar one."""
 LOOK_ALIKE_FMR = 0.01
+MIN_LIT = 0.3
+"""Part of the cheeks that has to be skin for the rest of them to be left out when light is read off a face."""
 _decoded: WeakKeyDictionary[FaceEncoder, dict[int, Tensor]] = WeakKeyDictionary()
 """Donors that a model has decoded, in 8 bits: at most 0.2 MB for each of its bank."""
 
@@ -198,8 +201,20 @@ def light_up(pictures: Tensor, person: Person, settings: DonorSettings) -> Tenso
     """Give pictures (V * N, 3, S, S) the colours and the light of N people, variant by variant, if the settings ask for it."""
     if not settings.match_colour:
         return pictures
-    originals = person.crops.to(pictures).repeat(len(pictures) // len(person.crops), 1, 1, 1)
-    return match_light(pictures, originals, SKIN.on_grid(originals.shape[-1]))
+    rounds = len(pictures) // len(person.crops)
+    originals, lit = (part.to(pictures).repeat(rounds, 1, 1, 1) for part in (person.crops, find_lit_skin(person)))
+    return match_light(pictures, originals, lit)
+
+
+def find_lit_skin(person: Person) -> Tensor:
+    """Say where the light of N faces is read off, (N, 1, S, S), 0 or 1: their cheeks, without sunglasses or hair before them.
+
+    Where little of the cheeks looks like skin, in hard shadow for example, it is all of them.
+    """
+    cheeks = SKIN.on_grid(person.crops.shape[-1]).float()
+    seen = cheeks * find_skin(person.crops.cpu(), person.landmarks5)
+    believed = seen.sum((1, 2, 3), keepdim=True) >= MIN_LIT * cheeks.sum()
+    return torch.where(believed, seen, cheeks)
 
 
 def fill_in(originals: Tensor, mask: Tensor, pictures: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from faceprivacy_core.donors import (
     Sex,
     choose_donors,
     donor_pictures,
+    light_up,
     rank_donors,
     see_person,
     skin_colour,
@@ -144,6 +145,17 @@ def test_skin_is_read_off_the_cheeks():
     crop = torch.zeros(1, 3, SIDE, SIDE)
     crop[:, :, SIDE // 2 :, :] = torch.tensor([0.8, 0.6, 0.5]).view(1, 3, 1, 1)
     torch.testing.assert_close(skin_colour(crop, POINTS), torch.tensor([[0.8, 0.6, 0.5]]))
+
+
+def test_light_is_read_off_skin_and_not_off_sunglasses():
+    side = 64
+    points = torch.tensor([[[24.0, 29], [40, 29], [32, 39], [25, 47], [39, 47]]])
+    bare = torch.tensor([0.8, 0.6, 0.5]).view(1, 3, 1, 1).expand(1, 3, side, side).clone()
+    worn, donor = bare.clone(), 0.7 * bare
+    worn[:, :, 24:35, 12:52] = 0.03
+    results = [light_up(donor, see_person(crop, points, (), torch.zeros(1, 4, 4, 4)), DonorSettings()) for crop in (bare, worn)]
+    torch.testing.assert_close(results[0], bare, rtol=0, atol=0.02)
+    torch.testing.assert_close(results[1], bare, rtol=0, atol=0.02)
 
 
 def test_banks_are_joined_and_numbers_flaws_and_readers_stay():
