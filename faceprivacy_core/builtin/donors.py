@@ -115,9 +115,11 @@ def build_donors(
     """
     needed = {"latents": 4, "landmarks5": 3, "skin": 2}
     vectors = {name[len(VECTORS) :]: value for name, value in tensors.items() if name.startswith(VECTORS)}
-    sexes, ages = config.get("sex", ""), config.get("age", "")
-    counts = {len(sexes), len(ages), *(len(value) for value in tensors.values())}
+    sexes, ages = (str(config.get(name, "")) if isinstance(config, Mapping) else "" for name in ("sex", "age"))
+    counts = {len(sexes), len(ages), *(value.shape[0] if value.ndim else 0 for value in tensors.values())}
     fits = all(name in tensors and tensors[name].ndim == dimensions for name, dimensions in needed.items())
+    fits = fits and tensors["landmarks5"].shape[1:] == (5, 2) and tensors["skin"].shape[1:] == (3,)
+    fits = fits and all(value.ndim == 2 for value in vectors.values())
     if not fits or not vectors or len(counts) != 1 or not sexes:
         raise ModelFileError(
             f"Expected a bank of donors in the model file, got {sorted(tensors) or 'none'} of {sorted(counts)} faces. "
@@ -136,7 +138,8 @@ def join_banks(bank: DonorBank, others: DonorBank) -> DonorBank:
     Raises:
         ModelFileError: The two do not know the same recognisers, or are not latents of one shape.
     """
-    if bank.vectors.keys() != others.vectors.keys() or bank.latents.shape[1:] != others.latents.shape[1:]:
+    known, asked = ({name: part.shape[1:] for name, part in one.vectors.items()} for one in (bank, others))
+    if known != asked or bank.latents.shape[1:] != others.latents.shape[1:]:
         raise ModelFileError(
             f"Expected more donors like those of the model file ({tuple(bank.latents.shape[1:])}, known to "
             f"{', '.join(sorted(bank.vectors))}), got {tuple(others.latents.shape[1:])}, known to "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 SCALE = ".scale"
@@ -16,6 +17,6 @@ def dequantise(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name.endswith(SCALE):
             continue
         scale = tensors.get(name + SCALE)
-        weight = tensor.float()
+        weight = tensor.to(torch.float32, copy=True)
         weights[name] = weight if scale is None else weight * scale.float().view(-1, *[1] * (weight.ndim - 1))
     return weights

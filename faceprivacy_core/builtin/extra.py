@@ -13,16 +13,16 @@ from torch import Tensor
 
 from ..errors import ModelFileError
 from ..fingerprints import fingerprint, named_weights
-from .autoencoder import FaceAutoencoder
+from .autoencoder import AutoencoderConfig, FaceAutoencoder
 from .detail import DetailConfig, DetailHead
 from .donors import DonorBank, build_donors
 from .eight_bits import dequantise
+from .filling import DAMAGE, fill
 from .traits import TraitReader
 
 EXTRA_FILE = "face_model_extra.safetensors"
 EXTRA_FORMAT = "faceprivacy-face-model-extra"
 EXTRA_VERSION = "1"
-_DAMAGE = (SafetensorError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +63,8 @@ def load_extra(path: Path, autoencoder: FaceAutoencoder) -> Extra:
             header = json.loads(found["config"])
             tensors = dequantise({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
         meant = str(header["autoencoder"])
-        extra = Extra(_detail(header, tensors), _traits(header, tensors), _donors(header, tensors))
-    except _DAMAGE as error:
+        extra = Extra(_detail(header, tensors), _traits(header, tensors, autoencoder.config), _donors(header, tensors))
+    except (SafetensorError, *DAMAGE) as error:
         raise ModelFileError(f"{path} is damaged ({error}). Fetch the file again, or take it away.") from error
     own = fingerprint(named_weights(autoencoder))
     if meant != own:
@@ -79,13 +79,19 @@ def _detail(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> DetailH
     if "detail" not in header:
         return None
     shape = {name: tuple(value) if isinstance(value, list) else value for name, value in header["detail"].items()}
-    head = DetailHead(DetailConfig(**shape))
-    head.load_state_dict(_part(tensors, "detail."))
-    return head.eval().requires_grad_(False)
+    config = DetailConfig(**shape)
+    try:
+        return fill(lambda: DetailHead(config), _part(tensors, "detail."), "detail head")
+    except ModelFileError as error:
+        raise ValueError(str(error)) from error
 
 
-def _traits(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, TraitReader]:
+def _traits(header: Mapping[str, Any], tensors: Mapping[str, Tensor], shape: AutoencoderConfig) -> dict[str, TraitReader]:
     names = list(header.get("traits", []))
+    for name in names:
+        found = tuple(tensors[f"traits.{name}.weight"].shape), tuple(tensors[f"traits.{name}.bias"].shape)
+        if found != ((shape.latent_channels, shape.latent_side, shape.latent_side), (1,)):
+            raise ValueError(f"reader of {name} for latents of {found[0]}")
     return {name: TraitReader(tensors[f"traits.{name}.weight"], tensors[f"traits.{name}.bias"]) for name in names}
 
 

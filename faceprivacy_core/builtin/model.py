@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..diffusion.attention import Recording, record_self_attention
 from ..diffusion.backends.diffusers import DiffusersDenoiser
 from ..diffusion.model import ADVICE, Capability, Condition, Part, Result
-from ..diffusion.schedules import NoiseSchedule
+from ..diffusion.schedules import TRAIN_STEPS, NoiseSchedule
 from ..errors import InputError, ModelFileError, UnsupportedModelError
 from ..fingerprints import named_weights
 from ..protocols import Denoiser
@@ -25,6 +25,7 @@ from .autoencoder import AutoencoderConfig, FaceAutoencoder
 from .donors import DonorBank, build_donors, join_banks
 from .eight_bits import dequantise
 from .extra import EXTRA_FILE, Extra, load_extra
+from .filling import DAMAGE, fill
 from .tokens import TokenConfig, TokenHead
 
 FORMAT = "faceprivacy-face-model"
@@ -34,10 +35,6 @@ DEFAULT_FILE = Path(__file__).parent / "face_model.safetensors"
 
 _NEEDED = frozenset(("name", "resolution", "autoencoder"))
 _NEEDED_TO_DRAW = frozenset(("unet", "tokens", "schedule", "prediction"))
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, RuntimeError, TypeError, ValueError)
-"""What JSON and torch raise for a header that says something else."""
-
-M = TypeVar("M", bound=nn.Module)
 C = TypeVar("C")
 
 
@@ -264,7 +261,7 @@ def read_face_model_file(path: Path = DEFAULT_FILE) -> FaceModelFile:
     if not path.is_file():
         raise ModelFileError(f"Expected the built-in face model at {path}; it is missing. Fetch the repository again.")
     try:
-        with safe_open(path, "pt") as file:
+        with torch.inference_mode(False), safe_open(path, "pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
@@ -280,9 +277,10 @@ def read_face_model_file(path: Path = DEFAULT_FILE) -> FaceModelFile:
             f"version {header.get('version')!r} in {path}."
         )
     try:
-        config, weights = json.loads(header["config"]), dequantise(tensors)
+        with torch.inference_mode(False):
+            config, weights = json.loads(header["config"]), dequantise(tensors)
         missing = sorted(_NEEDED - set(config))
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ModelFileError(f"Expected a header of JSON and weights with their scales in {path}, got others.") from error
     if missing or not isinstance(config, dict):
         raise ModelFileError(f"Expected a header with {', '.join(missing) or 'names'} in {path}, got one without.")
@@ -308,29 +306,29 @@ def load_face_model(path: Path = DEFAULT_FILE) -> FaceModel:
     file = read_face_model_file(path)
     encoder = build_encoder(file)
     check_draws(file)
-    with torch.inference_mode(False):
-        unet = _filled(UNet2DConditionModel(**file.config["unet"]), file.unet, "UNet")
-    schedule = NoiseSchedule.scaled_linear(**file.config["schedule"])
-    denoiser = DiffusersDenoiser(unet, schedule, file.config["prediction"])
+    unet = fill(lambda: UNet2DConditionModel(**file.config["unet"]), file.unet, "UNet")
+    denoiser = DiffusersDenoiser(unet, _schedule(file.config["schedule"]), file.config["prediction"])
     return FaceModel(encoder.autoencoder, encoder.token_head, encoder.resolution, encoder.model_name, file, denoiser)
 
 
 def build_encoder(file: FaceModelFile) -> FaceEncoder:
     """Build the encoder of a file."""
-    with torch.inference_mode(False):
-        networks = build_autoencoder(file), build_token_head(file)
-    return FaceEncoder(*networks, file.config["resolution"], file.config["name"], file)
+    autoencoder, resolution, name = build_autoencoder(file), file.config["resolution"], file.config["name"]
+    if resolution != autoencoder.config.side or not isinstance(name, str):
+        raise ModelFileError(f"Expected a header with the side of the crops and a name, got {resolution!r} and {name!r}.")
+    return FaceEncoder(autoencoder, build_token_head(file), resolution, name, file)
 
 
 def build_autoencoder(file: FaceModelFile) -> FaceAutoencoder:
     """Build the autoencoder of a file."""
-    return _filled(_built(FaceAutoencoder, file.autoencoder_config, "autoencoder"), file.autoencoder, "autoencoder")
+    config = file.autoencoder_config
+    return fill(lambda: FaceAutoencoder(config), file.autoencoder, "autoencoder")
 
 
 def build_token_head(file: FaceModelFile) -> TokenHead:
     """Build the token head of a file."""
     config = _config(TokenConfig, file.config.get("tokens"), "token head")
-    return _filled(_built(TokenHead, config, "token head"), file.tokens, "token head")
+    return fill(lambda: TokenHead(config), file.tokens, "token head")
 
 
 def _config(kind: type[C], values: object, part: str) -> C:
@@ -340,19 +338,13 @@ def _config(kind: type[C], values: object, part: str) -> C:
         raise ModelFileError(f"Expected a header with the {part} of this release: {error}. Fetch the file again.") from error
 
 
-def _built(kind: Callable[[C], M], config: C, part: str) -> M:
+def _schedule(values: object) -> NoiseSchedule:
     try:
-        return kind(config)
-    except _DAMAGE as error:
-        raise ModelFileError(f"Expected a header from which the {part} can be built, got another: {error}") from error
-
-
-def _filled(module: M, state: dict[str, Tensor], part: str) -> M:
-    try:
-        module.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise ModelFileError(f"The {part} weights do not fit the file's own header: {error}") from error
-    return module.eval().requires_grad_(False)
+        if values["num_steps"] != TRAIN_STEPS:
+            raise ValueError(f"{values['num_steps']} steps")
+        return NoiseSchedule.scaled_linear(**values)
+    except DAMAGE as error:
+        raise ModelFileError(f"Expected a header with a schedule of {TRAIN_STEPS} steps, got another: {error}") from error
 
 
 def _with_prefix(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -45,8 +45,9 @@ class TokenHead(nn.Module):
         )  # fmt: skip
         self.p = nn.Linear(config.channels, config.width)
         self.n = nn.LayerNorm(config.width)
-        self.pos = nn.Parameter(torch.randn(config.count, config.width) * 0.02)
-        self.null = nn.Parameter(torch.randn(config.count, config.width) * 0.02)
+        self.pos, self.null = (nn.Parameter(torch.empty(config.count, config.width)) for _ in range(2))
+        for tokens in (self.pos, self.null):
+            nn.init.normal_(tokens, std=0.02)
 
     def forward(self, latents: Tensor) -> Tensor:
         return self.n(self.p(pooled(self.look(latents), self.config.grids))) + self.pos

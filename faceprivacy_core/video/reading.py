@@ -202,10 +202,20 @@ class Clip:
         """Return the moving pictures; a cover or thumbnail is none."""
         for stream in self._container.streams.video:
             if not int(stream.disposition) & int(self._av.stream.Disposition.attached_pic):
+                context = stream.codec_context
+                if context is None:
+                    raise InputError(
+                        f"Expected moving pictures of a known kind, {self.path} has others. Convert it to MP4 first."
+                    )
+                self._check_size(context.width, context.height)
                 stream.thread_type = "AUTO"
-                stream.codec_context.options = {"err_detect": "explode"}
+                context.options = {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}
                 return stream
         raise InputError(f"Expected moving pictures, {self.path} holds none.")
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > MAX_PIXELS:
+            raise InputError(f"Expected frames of at most 8192 x 4320 pixels, {self.path} has {width} x {height}.")
 
     def _describe(self) -> ClipInfo:
         stream, context = self.video, self.video.codec_context
@@ -217,8 +227,7 @@ class Clip:
         first = next(self._first_frames(), None)
         if first is None:
             raise InputError(f"Expected moving pictures, no frame of {self.path} can be read.")
-        if first.width * first.height > MAX_PIXELS:
-            raise InputError(f"Expected frames of at most 8192 x 4320 pixels, {self.path} has {first.width} x {first.height}.")
+        self._check_size(first.width, first.height)
         turned = round(first.rotation) % 360
         if turned % 90:
             raise InputError(f"Expected frames turned by a quarter or half, {self.path} says {turned} degrees. Turn it first.")

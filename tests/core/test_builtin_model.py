@@ -1,8 +1,11 @@
 """The built-in model file: what it holds, and how damaged or foreign files are refused."""
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +13,17 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from faceprivacy_core.builtin.model import DEFAULT_FILE, FORMAT, FORMAT_VERSION, FaceModel, load_face_model
+from faceprivacy_core.builtin.model import (
+    DEFAULT_FILE,
+    FORMAT,
+    FORMAT_VERSION,
+    FaceModel,
+    build_encoder,
+    load_face_model,
+    read_face_model_file,
+)
 from faceprivacy_core.candidates import find_again
 from faceprivacy_core.diffusion.inversion import invert_euler
 from faceprivacy_core.diffusion.samplers import sample_euler
@@ -123,6 +135,47 @@ def test_a_header_that_describes_nothing_of_this_release_is_refused(tmp_path: Pa
         save_file({"a": torch.zeros(1)}, path, metadata={"format": FORMAT, "version": FORMAT_VERSION, "config": config})
         with pytest.raises(ModelFileError, match="header with the autoencoder of this release"):
             load_face_model(path)
+
+
+class MemoryTaken(TorchDispatchMode):
+    """Counts the bytes of tensors that are made and hold something."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and not made.is_meta:
+            self.bytes += made.nbytes
+        return made
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"decoder_channels": [40_000] * 3}, {"encoder_blocks": [10**9, 1, 1]}, {"channels": [8] * 10_000}, {"side": 2**40},
+        {"latent_channels": -1}, {"patch": 0}, {"style_channels": 3}, {"head_channels": "many"}, {"head_channels": 10**400},
+    ],
+)  # fmt: skip
+def test_a_header_that_asks_for_much_is_refused_before_memory_is_taken(tmp_path: Path, asked: dict[str, object]):
+    """A thousand bytes could ask for layers of gigabytes, or for a billion of them."""
+    config = json.dumps({"autoencoder": asked, "resolution": 256, "name": "x", "tokens": {}})
+    path = tmp_path / "huge.safetensors"
+    save_file({"autoencoder.a": torch.zeros(1)}, path, metadata={"format": FORMAT, "version": FORMAT_VERSION, "config": config})
+    file, started = read_face_model_file(path), time.process_time()
+    with pytest.raises(ModelFileError), MemoryTaken() as taken:
+        build_encoder(file)
+    assert taken.bytes < 1e5
+    assert time.process_time() - started < 4.0
+
+
+def test_weights_are_held_once_and_are_those_of_the_file(model: FaceModel):
+    """The file is kept for the bank of donors; a second copy of all weights was kept beside it."""
+    networks = {"unet": model.denoiser.unet, "autoencoder": model.autoencoder, "tokens": model.token_head}
+    for part, network in networks.items():
+        kept = getattr(model.file, part)
+        assert set(kept) == set(network.state_dict())
+        assert all(value.data_ptr() == kept[name].data_ptr() for name, value in network.state_dict().items())
+        assert not any(value.is_inference() for value in network.state_dict().values())
 
 
 def test_the_file_for_128_px_of_an_earlier_release_is_named(tmp_path: Path):

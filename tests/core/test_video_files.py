@@ -134,6 +134,15 @@ def test_what_is_no_clip_is_refused(tmp_path: Path):
     assert "no such file" in refused(tmp_path / "gone.mp4")
 
 
+def test_pictures_of_an_unknown_kind_and_of_huge_sizes_are_refused_before_a_frame_is_decoded(tmp_path: Path):
+    sound = write_clip(tmp_path / "sound.mp4", pictures(2)).read_bytes()
+    (tmp_path / "unknown.mp4").write_bytes(sound.replace(b"avc1", b"zzzz"))
+    assert "of a known kind" in refused(tmp_path / "unknown.mp4")
+    sound = write_clip(tmp_path / "sound.mkv", pictures(2, 320, 300), codec="ffv1", pixel="bgr0").read_bytes()
+    (tmp_path / "huge.mkv").write_bytes(sound.replace(b"\xb0\x82\x01\x40\xba\x82\x01\x2c", b"\xb0\x82\x20\x00\xba\x82\x20\x00"))
+    assert "at most 8192 x 4320 pixels, " in refused(tmp_path / "huge.mkv")
+
+
 @pytest.mark.parametrize(("curve", "name"), [(16, "PQ"), (18, "HLG")])
 def test_high_dynamic_range_is_refused_by_name(tmp_path: Path, curve: int, name: str):
     source = write_clip(tmp_path / "hdr.mp4", pictures(2), codec="libx265", pixel="yuv420p10le", curve=curve)

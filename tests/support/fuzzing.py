@@ -25,20 +25,32 @@ import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, features
+from safetensors.torch import save
 
 import faceprivacy_core
 from faceprivacy_core.audit.files import audit_file
 from faceprivacy_core.audit.secrets import Secrets
-from faceprivacy_core.builtin.model import FORMAT, FORMAT_VERSION, build_encoder, read_face_model_file
+from faceprivacy_core.builtin.autoencoder import AutoencoderConfig, FaceAutoencoder
+from faceprivacy_core.builtin.detail import DetailConfig, DetailHead
+from faceprivacy_core.builtin.extra import EXTRA_FORMAT, EXTRA_VERSION, load_extra
+from faceprivacy_core.builtin.model import FORMAT, FORMAT_VERSION, load_face_model, read_face_model_file
+from faceprivacy_core.builtin.tokens import TokenConfig, TokenHead
 from faceprivacy_core.commands.inspect import describe_header
+from faceprivacy_core.commands.manifest import Manifest, manifest_name, read_entries
 from faceprivacy_core.errors import FacePrivacyError
+from faceprivacy_core.faces.people import People
+from faceprivacy_core.faces.people_files import people_file, read_people
+from faceprivacy_core.faces.recognizers import DEFAULT_SURROGATES
 from faceprivacy_core.faces.select import parse_numbers
+from faceprivacy_core.fingerprints import fingerprint, named_weights
 from faceprivacy_core.inversions.files import read_inversion_file
 from faceprivacy_core.keyed.container import unpack
 from faceprivacy_core.keyed.decrypt import decrypt_faces
@@ -49,9 +61,11 @@ from faceprivacy_core.keyed.opening import open_faces
 from faceprivacy_core.keyed.picture import KeyedPicture
 from faceprivacy_core.model_folders import extra_folders
 from faceprivacy_core.picture_files import read_picture_file
+from faceprivacy_core.video.reading import Clip
 from tests.support import audit as given_away
 from tests.support.keyed import raw_key
 from tests.support.spoiling import PNG_START, spoil
+from tests.support.video import write_clip
 
 MAX_SECONDS, MAX_BYTES = 5.0, 500 * 2**20
 MAX_KEPT, MAX_KEPT_BYTES = 300, 2**16
@@ -180,17 +194,94 @@ def key_files() -> list[bytes]:
     return [text.encode() for text in (line, f"# mine\n\n{line}\ndecrypt-in-server: yes\n", released)]
 
 
-def model_files() -> list[bytes]:
-    """Return small model files: the real header with few weights, and one without any."""
-    from safetensors.numpy import save
+TINY_UNET = {
+    "sample_size": 4, "in_channels": 4, "out_channels": 4, "layers_per_block": 1, "block_out_channels": [4, 8],
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+    "norm_num_groups": 2, "cross_attention_dim": 8, "attention_head_dim": 2,
+}  # fmt: skip
+TINY_AUTOENCODER = {
+    "side": 16, "latent_channels": 4, "patch": 2, "channels": [8, 8], "encoder_blocks": [1, 1], "style_channels": [4, 4, 4],
+    "decoder_channels": [16, 16, 8, 8], "head_channels": 4,
+}  # fmt: skip
 
-    real = read_face_model_file()
-    few = {"unet.a": np.zeros((2, 3), np.float32), "unet.b": np.zeros(4, np.int8), "unet.b.scale": np.zeros(1, np.float32)}
+
+@cache
+def tiny_autoencoder() -> FaceAutoencoder:
+    """Make the autoencoder of the tiny model."""
+    shape = {name: tuple(value) if isinstance(value, list) else value for name, value in TINY_AUTOENCODER.items()}
+    torch.manual_seed(0)
+    return FaceAutoencoder(AutoencoderConfig(**shape))
+
+
+@cache
+def model_files() -> list[bytes]:
+    """Return a whole model file of the tiniest networks, the real header with few weights, and one without any."""
+    from diffusers import UNet2DConditionModel
+
+    tokens = {"latent_channels": 4, "channels": 4, "grids": [1, 2], "width": 8}
+    config = {
+        "name": "tiny", "resolution": 16, "autoencoder": TINY_AUTOENCODER, "unet": TINY_UNET, "tokens": tokens,
+        "schedule": {"num_steps": 1000, "beta_start": 0.00085, "beta_end": 0.012}, "prediction": "v_prediction",
+        "donors": {"sex": "wm", "age": "ao"},
+    }  # fmt: skip
+    parts = {
+        "unet": UNet2DConditionModel(**TINY_UNET), "autoencoder": tiny_autoencoder(),
+        "tokens": TokenHead(TokenConfig(4, 4, (1, 2), 8)),
+    }  # fmt: skip
+    whole = {f"{part}.{name}": value.half() for part, network in parts.items() for name, value in network.state_dict().items()}
+    whole["tokens.p.weight"], whole["tokens.p.weight.scale"] = torch.ones(8, 4, dtype=torch.int8), torch.ones(8)
+    bank = {"latents": (2, 4, 4, 4), "landmarks5": (2, 5, 2), "skin": (2, 3), "vectors.sface": (2, 8)}
+    whole |= {f"donors.{name}": torch.ones(shape) for name, shape in bank.items()}
+    few = {"unet.a": torch.zeros(2, 3), "unet.b": torch.zeros(4, dtype=torch.int8), "unet.b.scale": torch.zeros(1)}
+    known = {"format": FORMAT, "version": FORMAT_VERSION}
     return [
-        save(few, {"format": FORMAT, "version": FORMAT_VERSION, "config": json.dumps(real.config)}),
+        save(whole, known | {"config": json.dumps(config)}),
+        save(few, known | {"config": json.dumps(read_face_model_file().config)}),
         save(few, {"format": FORMAT, "version": "1", "config": "{}"}),
-        save({}, {"format": FORMAT, "version": FORMAT_VERSION, "config": '{"tokens": {}, "autoencoder": {}}'}),
+        save({}, known | {"config": '{"tokens": {}, "autoencoder": {}}'}),
     ]
+
+
+@cache
+def extra_files() -> list[bytes]:
+    """Return a file of what belongs to the tiny model."""
+    head = DetailHead(DetailConfig(8, 16, (4, 4), 4))
+    shape = {"channels": 8, "side": 16, "widths": [4, 4], "hidden": 4}
+    config = {"detail": shape, "traits": ["woman"], "autoencoder": fingerprint(named_weights(tiny_autoencoder()))}
+    tensors = {f"detail.{name}": value.half() for name, value in head.state_dict().items()}
+    tensors |= {"traits.woman.weight": torch.zeros(4, 4, 4), "traits.woman.bias": torch.zeros(1)}
+    return [save(tensors, {"format": EXTRA_FORMAT, "version": EXTRA_VERSION, "config": json.dumps(config)})]
+
+
+def people_files() -> list[bytes]:
+    """Return saved people."""
+    rows = {name: torch.eye(2, 16) for name in DEFAULT_SURROGATES}
+    return [people_file(Path("a.fpperson"), People(rows)).content]
+
+
+def run_lists() -> list[bytes]:
+    """Return the list of a run: one input done, one begun, one failed."""
+    with tempfile.TemporaryDirectory() as folder, Manifest(Path(folder), {"command": "cloak"}) as manifest:
+        path = Path(folder) / "a.png"
+        path.write_bytes(b"a")
+        manifest.add([("a", path), ("b", path), ("c", path)])
+        for name in ("a", "b"):
+            manifest.begin(name, path, owns=True)
+        manifest.finish("a", [path])
+        manifest.fail("c", path, "no face")
+        return [manifest.path.read_bytes()]
+
+
+@cache
+def clips() -> list[bytes]:
+    """Return clips of four frames in containers of both families."""
+    made = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("a.mp4", "a.mkv"):
+            path = Path(folder) / name
+            write_clip(path, [np.full((32, 48, 3), 60 * index, np.uint8) for index in range(4)])
+            made.append(path.read_bytes())
+    return made
 
 
 def read_container(path: Path) -> None:
@@ -225,8 +316,29 @@ def audit(path: Path) -> None:
 
 
 def read_model(path: Path) -> None:
-    """Read a model file and build the encoder from it."""
-    build_encoder(read_face_model_file(path))
+    """Load a model file with its donors."""
+    load_face_model(path).donors  # noqa: B018 - it is built when it is asked for
+
+
+def read_list(path: Path) -> None:
+    """Read the list of a run, and go on with it."""
+    own = path.replace(path.with_name(manifest_name((1, 1))))
+    try:
+        list(read_entries(own))
+        with Manifest(path.parent, {"command": "cloak"}) as manifest:
+            for name in ("a", "b", "c", "d"):
+                entry = manifest.find(name)
+                if entry is not None:
+                    manifest.is_whole(entry, own)
+    finally:
+        own.replace(path)
+
+
+def read_clip(path: Path) -> None:
+    """Read all frames of a clip."""
+    with Clip(path) as clip:
+        for _ in clip.frames():
+            pass
 
 
 SECRETS = Secrets([("known", "0f" * 32)])
@@ -244,6 +356,10 @@ TARGETS: dict[str, Target] = {
     "inversion": Target(vectors("v*/*.fpinv"), lambda path: read_inversion_file(path, raw_key()), ".fpinv"),
     "key": Target(key_files, read_key, ".key"),
     "model": Target(model_files, read_model, ".safetensors"),
+    "model extra": Target(extra_files, lambda path: load_extra(path, tiny_autoencoder()), ".safetensors"),
+    "person": Target(people_files, read_people, ".fpperson"),
+    "run list": Target(run_lists, read_list, ".sqlite"),
+    "clip": Target(clips, read_clip, ".mp4"),
     "extra paths": Target(
         lambda: [b"a:\n  base_path: /x\n  faceprivacy: |\n    one\n    two\n", b"[1, {a: b}]"], extra_folders, ".yaml"
     ),
