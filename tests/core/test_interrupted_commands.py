@@ -6,23 +6,30 @@ import hashlib
 import io
 import json
 import os
+import resource
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from faceprivacy_core import weights
-from faceprivacy_core.commands import STOPPED, main, packages
+from faceprivacy_core.commands import COMMANDS, STOPPED, main, packages
+from faceprivacy_core.faces.people_files import read_people
 from faceprivacy_core.files import LEFTOVER_S, PART_PREFIX, make_folder
 from faceprivacy_core.inversions.files import read_inversion_file
 from faceprivacy_core.keyed.container import unpack
 from faceprivacy_core.keyed.keys import load_key
+from faceprivacy_core.video.reading import Clip
 from tests.support.failing_disk import Remembered, contents, failing_disk, fill
+from tests.support.video import write_clip
 
 pytestmark = pytest.mark.weights
 
@@ -30,6 +37,9 @@ IS_LONG = bool(os.environ.get("FACEPRIVACY_KILLS"))
 """Stop and kill every command, not some of them."""
 
 SHORT = ("encrypt", "key new", "key allow")
+READING = {"inspect", "audit", "status", "doctor", "completion"}
+"""Commands that write no file."""
+MANY = 200
 
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
 MODEL_FILE = b"published bytes" * 50
@@ -40,6 +50,9 @@ SLOW = {
     "faceprivacy_core.faces.detect": ("load_detector",),
     "faceprivacy_core.faces.select": ("detect_faces",),
     "faceprivacy_core.faces.recognizers": ("load_ensemble",),
+    "faceprivacy_core.faces.people": ("learn_people",),
+    "faceprivacy_core.clips.protect": ("find_people",),
+    "faceprivacy_core.clips.report": ("compute_similarity",),
     "faceprivacy_core.metrics.report": ("compute_report",),
     "faceprivacy_core.metrics.perceptual": ("load_perceptual",),
     "faceprivacy_core.builtin.model": ("load_face_model",),
@@ -80,6 +93,8 @@ CASES = {
         ("one.fpinv", "one.json", "one.png"),
     ),
     "cloak": Case("cloak PICTURE --out OUT --iterations 1 --accept-unprotected", ("one.json", "one.png")),
+    "clip": Case("anonymize CLIP --out OUT --method mosaic", ("one.frames.jpg", "one.json", "one.mp4")),
+    "person": Case("person PICTURE --out PEOPLE", ("one.fpperson",)),
     "dry run": Case("cloak PICTURE --out OUT --dry-run", ("one.faces.png",)),
     "recover": Case("recover PROTECTED --out OUT --key alice", ("one.png",)),
     "encrypt": Case(
@@ -96,17 +111,18 @@ CASES = {
 
 @dataclass(frozen=True)
 class Workshop:
-    """Everything that the command lines name."""
+    """Everything that the command lines name, and how often they were interrupted."""
 
     folder: Path
     places: dict[str, Path]
+    interrupted: Counter[str] = field(default_factory=Counter)
 
     @property
     def out(self) -> Path:
         return self.folder / "out"
 
     def run(self, words: str) -> int:
-        places = {**self.places, "OUT": self.out}
+        places = {**self.places, "OUT": self.out, "PEOPLE": self.out / "one.fpperson"}
         return main([str(places.get(word, word)) for word in words.split()])
 
 
@@ -117,6 +133,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     places["PICTURE"].parent.mkdir()
     with Image.open(SAMPLES / "portrait.jpg") as picture:
         picture.resize((171, 256)).save(places["PICTURE"])
+        places["CLIP"] = folder / "one.mkv"
+        frame = np.asarray(picture.convert("RGB").resize((96, 144)))
+        write_clip(places["CLIP"], [frame, frame], codec="ffv1", pixel="bgr0")
     made = Workshop(folder, places)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FACEPRIVACY_KEY_DIR", str(folder / "keys"))
@@ -175,7 +194,7 @@ def situations(case: Case, workshop: Workshop) -> Iterator[tuple[str, dict[str, 
 
 def check_whole(name: str, content: bytes, folder: Path) -> None:
     """Fail unless a file can be used."""
-    if name.endswith(".png"):
+    if name.endswith((".png", ".jpg")):
         Image.open(io.BytesIO(content)).load()
     elif name.endswith(".json"):
         json.loads(content)
@@ -183,6 +202,11 @@ def check_whole(name: str, content: bytes, folder: Path) -> None:
         unpack(content)
     elif name.endswith(".fpinv"):
         read_inversion_file(folder / name, load_key("alice"))
+    elif name.endswith(".fpperson"):
+        assert len(read_people(folder / name)) > 0
+    elif name.endswith(".mp4"):
+        with Clip(folder / name) as clip:
+            assert len(list(clip.frames())) == 2
     elif name.endswith(".key"):
         load_key(name.removesuffix(".key"), folder=folder, environ={})
     else:
@@ -216,6 +240,7 @@ def test_a_failure_at_any_step_leaves_all_or_nothing(
                 assert status == (1 if fail is full else STOPPED)
                 assert left == former, f"step {at} of {words}"
             points += 1
+            workshop.interrupted[case] += 1
     assert set(contents(workshop.out)) == set(CASES[case].written)
     assert points >= 4
     assert "Traceback" not in capfd.readouterr().err
@@ -241,6 +266,7 @@ def test_death_at_any_step_leaves_whole_files(case: str, workshop: Workshop):
             if run_and_die(workshop, words, at) == 0:
                 break
             points += 1
+            workshop.interrupted[case] += 1
             left = contents(workshop.out)
             seen = {name: content for name, content in left.items() if not name.startswith(PART_PREFIX)}
             assert set(former) <= set(seen) <= set(CASES[case].written)
@@ -252,8 +278,40 @@ def test_death_at_any_step_leaves_whole_files(case: str, workshop: Workshop):
     assert points >= 4
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("part", [0.3, 0.9])
+def test_a_disk_that_fills_while_a_clip_is_encoded_leaves_nothing(part: float, workshop: Workshop):
+    """The encoder writes past Python, so the steps above do not see it: here files stop growing."""
+    fill(workshop.out, {})
+    assert workshop.run(CASES["clip"].words) == 0
+    size = len(contents(workshop.out)["one.mp4"])
+    fill(workshop.out, {})
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(part * size), resource.RLIM_INFINITY))
+
+    assert run_apart(workshop, CASES["clip"].words, limit) == 1
+    assert contents(workshop.out) == {}
+
+
+def test_every_command_that_writes_is_interrupted_and_all_of_them_often(workshop: Workshop):
+    """The last test: it counts what those above have done."""
+    commands = {module.__name__.rpartition(".")[2] for module in COMMANDS}
+    assert {case.words.split()[0] for case in CASES.values()} == commands - READING
+    if IS_LONG and set(workshop.interrupted) == set(CASES):  # not a part of the tests alone
+        sys.stderr.write(f"{workshop.interrupted.total()} interruptions: {dict(workshop.interrupted)}\n")
+        assert workshop.interrupted.total() >= MANY
+
+
 def run_and_die(workshop: Workshop, words: str, at: int) -> int:
     """Run a command in a copy of this process that dies at a step; return 0 when it came to its end."""
+    return run_apart(workshop, words, nullcontext, failing_disk(at, died, watched=workshop.out))
+
+
+def run_apart(
+    workshop: Workshop, words: str, prepare: Callable[[], object], inside: AbstractContextManager[object] | None = None
+) -> int:
+    """Run a command in a copy of this process that says nothing; return its status."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -262,7 +320,8 @@ def run_and_die(workshop: Workshop, words: str, at: int) -> int:
         sys.modules["torch"].set_num_threads(1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         os.dup2(2, 1)
-        with failing_disk(at, died, watched=workshop.out):
+        prepare()
+        with inside or nullcontext():
             status = workshop.run(words)
     finally:
         os._exit(status)
