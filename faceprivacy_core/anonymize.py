@@ -180,6 +180,7 @@ def anonymize_where_possible(
     drawn, taken, energies = draw_in_masks(
         originals, masks, crops, model, recognizers, settings, detector=detector, progress=progress
     )  # fmt: skip
+    del originals, masks
     give_back()  # before arrays of the size of the picture are made
     missed = tuple(index for index in range(len(crops)) if index not in drawn)
     if not drawn:
@@ -190,6 +191,7 @@ def anonymize_where_possible(
         some = take_crops(crops, sorted(index for index in taken if taken[index] == number))
         torch.maximum(whole, draw[number](images, some.faces), out=whole)
     faces_by_variant = torch.stack([drawn[index][variant] for variant in range(settings.variants) for index in sorted(drawn)])
+    drawn.clear()
     pasted = paste_faces(images, faces_by_variant, kept, whole, sharpen=True, enlarge=enlarger(model))
     return RegenerateResult(pasted, whole, kept, energies), missed
 

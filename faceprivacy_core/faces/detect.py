@@ -27,6 +27,9 @@ TILE = 1536
 TILE_OVERLAP = 320
 """Faces up to about this size are whole in one tile; larger ones are found at coarser scales."""
 
+ANEW_FROM = 1024
+"""After pictures with a longer side the network is made anew, in 4 ms: it keeps the memory of the largest tile, 150 MB."""
+
 MAX_LEVEL_FACE_PX = 340
 """Larger faces of a level are left to the next coarser one: YuNet takes their parts for faces."""
 
@@ -49,10 +52,8 @@ class YuNetDetector:
     def __init__(self, model_path: Path, min_confidence: float = MIN_CONFIDENCE) -> None:
         if not 0.0 < min_confidence < 1.0:
             raise InputError(f"Expected a confidence between 0 and 1, got {min_confidence}.")
-        self._network = _create_network(model_path)
-        self._min_confidence = min_confidence
-        self._network.setScoreThreshold(min(min_confidence, MIN_LOOK_CONFIDENCE))
-        self._network.setNMSThreshold(MERGE_IOU)
+        self._model_path, self._min_confidence = model_path, min_confidence
+        self._network = self._make_network()
 
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
         """Detect the faces of one picture.
@@ -67,7 +68,17 @@ class YuNetDetector:
             InputError: The picture has another shape, type, or is too small.
         """
         check_picture(image)
-        return find_faces(image, self._search, self._look)
+        try:
+            return find_faces(image, self._search, self._look)
+        finally:
+            if max(image.shape[:2]) > ANEW_FROM:
+                self._network = self._make_network()
+
+    def _make_network(self) -> cv2.FaceDetectorYN:
+        network = _create_network(self._model_path)
+        network.setScoreThreshold(min(self._min_confidence, MIN_LOOK_CONFIDENCE))
+        network.setNMSThreshold(MERGE_IOU)
+        return network
 
     def _search(self, image: NDArray[np.uint8]) -> Iterator[tuple[int, Face]]:
         """Search four turns; faces of 10 pixels are found upright without enlarging, on their side, too."""

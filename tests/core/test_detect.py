@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from faceprivacy_core.errors import InputError, ModelFileError
 from faceprivacy_core.faces import detect
+from faceprivacy_core.freed import give_back
 
 SAMPLE = Path(__file__).parents[2] / "docs" / "samples" / "two_people.jpg"
 
@@ -110,6 +112,23 @@ def test_a_large_picture_is_searched_without_copies_of_it(detector: detect.YuNet
     finally:
         tracemalloc.stop()
     assert peak < 0.5 * picture.nbytes
+
+
+@pytest.mark.weights
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_the_memory_of_a_large_picture_is_given_back(detector: detect.YuNetDetector):
+    """The network keeps what its largest input took; the method that comes next needs it."""
+    picture = np.full((detect.TILE, detect.TILE, 3), 120, np.uint8)
+    detector.detect(picture[:64, :64])
+    give_back()
+    before = resident_bytes()
+    detector.detect(picture)
+    give_back()
+    assert resident_bytes() - before < 60e6
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.weights
