@@ -17,6 +17,7 @@ from faceprivacy_core.errors import InputError
 from faceprivacy_core.faces.people import People
 from faceprivacy_core.faces.people_files import FORMAT, MAX_BYTES, people_file, read_people
 from faceprivacy_core.files import write_together
+from tests.support.independent_reader import tensors_of
 
 NAMES = ("sface", "mobilefacenet-v1")
 HASHES = {name: weights.entry(name).sha256 for name in NAMES}
@@ -55,6 +56,15 @@ def test_a_file_holds_vectors_recognisers_and_their_weights_alone(tmp_path: Path
     assert header["__metadata__"] == {"format": FORMAT, "version": "1", "recognizers": json.dumps(HASHES, sort_keys=True)}
     assert set(load(content)) == set(NAMES)
     assert b"anna" not in content
+
+
+def test_a_program_written_from_the_document_reads_them():
+    people = _people()
+    metadata, tensors = tensors_of(people_file(Path("a.fpperson"), people).content)
+    assert metadata["format"] == "faceprivacy-person"
+    assert metadata["version"] == "1"
+    assert json.loads(metadata["recognizers"]) == HASHES
+    assert {name: rows.tolist() for name, rows in tensors.items()} == {name: v.tolist() for name, v in people.vectors.items()}
 
 
 def test_vectors_are_never_shown():

@@ -1,4 +1,4 @@
-"""A reader of keyed pictures in mode exact, written from docs/format.md alone: it shares no line with the pack."""
+"""A reader of the pack's files, written from docs/format.md alone: it shares no line with the pack."""
 
 from __future__ import annotations
 
@@ -78,29 +78,80 @@ def _shares(f: float) -> tuple[float, float, float]:
     return 0.5 * (0.5 - f) * (0.5 - f), 0.75 - f * f, 0.5 * (0.5 + f) * (0.5 + f)
 
 
-def open_exact(png: bytes, stored: NDArray[np.uint8], key: bytes | str) -> NDArray[np.uint8]:
-    """Bring all faces of a PNG with these pixels, RGB or RGBA, back; every check that fails is an error."""
+def payloads_of(container: bytes, stored: NDArray[np.uint8], key: bytes | str) -> list[tuple[dict[str, Any], bytes]]:
+    """Return fields and payload of every face of a picture, RGB or RGBA; every check that fails is an error."""
     pixels, alpha = np.ascontiguousarray(stored[..., :3]), stored[..., 3].tobytes() if stored.shape[2] == 4 else b""
-    faces, result = faces_of(chunk_of(png)), pixels.copy()
+    faces, found = faces_of(container), []
     joined = b"".join(struct.pack(">I", len(header)) + header for header, _ in faces)
     digest = hashlib.sha256(b"faceprivacy/v2/set" + struct.pack(">H", len(faces)) + joined).digest()
-    taken = np.zeros(pixels.shape[:2], bool)
     for header, blob in faces:
         fields = json.loads(header)
         nonce, root = bytes.fromhex(fields["nonce"]), root_of(key, fields["kdf"])
-        face_key = hkdf(root, nonce, b"faceprivacy/v1/image" + hashlib.sha256(header).digest())
+        face_key = face_key_of(root, nonce, header)
         seed = hkdf(root, nonce, b"faceprivacy/v2/sign")
         assert Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw().hex() == fields["signer"]
         inner, signature = blob[:-64], blob[-64:]
-        assert inner[:32] == hmac.digest(hkdf(face_key, b"", b"faceprivacy/v1/commit"), b"commit" + header, "sha256")
         message = b"faceprivacy/v2/seal" + digest + hashlib.sha256(header).digest() + hashlib.sha256(inner).digest()
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(fields["signer"])).verify(signature, message)
         size, opacity = struct.pack(">II", *pixels.shape[:2]), alpha if alpha.count(255) < len(alpha) else b""
-        aad = digest + hashlib.sha256(fields["bind"].encode() + size + pixels.tobytes() + opacity).digest()
-        associated = struct.pack(">QQ", len(header), len(aad)) + header + aad
-        cipher = ChaCha20Poly1305(hkdf(face_key, b"", b"faceprivacy/v1/enc"))
-        payload = cipher.decrypt(inner[32:44], inner[44:], associated)
+        shown = surroundings(pixels, faces) if fields["bind"] == "surroundings" else pixels
+        bound = hashlib.sha256(fields["bind"].encode() + size + shown.tobytes() + opacity).digest()
+        found.append((fields, opened(face_key, header, inner, digest + (b"" if fields["bind"] == "none" else bound))))
+    return found
+
+
+def surroundings(pixels: NDArray[np.uint8], faces: list[tuple[bytes, bytes]]) -> NDArray[np.uint8]:
+    """Return a picture whose faces are black."""
+    taken = np.zeros(pixels.shape[:2], bool)
+    for header, _ in faces:
+        taken |= owned_pixels(json.loads(header), taken)
+    return np.where(taken[..., None], np.uint8(0), pixels)
+
+
+def face_key_of(root: bytes, nonce: bytes, header: bytes) -> bytes:
+    return hkdf(root, nonce, b"faceprivacy/v1/image" + hashlib.sha256(header).digest())
+
+
+def opened(face_key: bytes, header: bytes, inner: bytes, aad: bytes) -> bytes:
+    """Return the payload of a blob without its signature."""
+    assert inner[:32] == hmac.digest(hkdf(face_key, b"", b"faceprivacy/v1/commit"), b"commit" + header, "sha256")
+    associated = struct.pack(">QQ", len(header), len(aad)) + header + aad
+    return ChaCha20Poly1305(hkdf(face_key, b"", b"faceprivacy/v1/enc")).decrypt(inner[32:44], inner[44:], associated)
+
+
+def open_exact(png: bytes, stored: NDArray[np.uint8], key: bytes | str) -> NDArray[np.uint8]:
+    """Bring all faces of a PNG in mode exact back."""
+    result, taken = np.ascontiguousarray(stored[..., :3]).copy(), np.zeros(stored.shape[:2], bool)
+    for fields, payload in payloads_of(chunk_of(png), stored, key):
         owned = owned_pixels(fields, taken)
         taken |= owned
         result[owned] = np.frombuffer(payload, np.uint8).reshape(-1, 3)
     return result
+
+
+def latent_of(payload: bytes) -> NDArray[np.float16]:
+    """Return the latent in a payload of mode latent."""
+    return np.frombuffer(payload, "<f2", offset=6).reshape(struct.unpack_from("<HHH", payload))
+
+
+def tensors_of(data: bytes) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """Return metadata and tensors of a safetensors file: an unprotected inversion, or saved people."""
+    (length,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8 : 8 + length])
+    metadata, kinds, found = header.pop("__metadata__"), {"F16": "<f2", "F32": "<f4", "F64": "<f8"}, {}
+    for name, said in header.items():
+        start, end = said["data_offsets"]
+        content = data[8 + length + start : 8 + length + end]
+        found[name] = np.frombuffer(content, kinds[said["dtype"]]).reshape(said["shape"])
+    return metadata, found
+
+
+def open_inversion(data: bytes, key: bytes | str) -> bytes:
+    """Return the safetensors file in a sealed inversion."""
+    assert data[:6] == b"FPIV1\0"
+    (length,) = struct.unpack_from(">I", data, 6)
+    header, inner = data[10 : 10 + length], data[10 + length :]
+    fields = json.loads(header)
+    assert (fields["format"], fields["version"]) == ("faceprivacy-inversion", 1)
+    face_key = face_key_of(root_of(key, fields["kdf"]), bytes.fromhex(fields["nonce"]), header)
+    return opened(face_key, header, inner, b"faceprivacy saved inversion")

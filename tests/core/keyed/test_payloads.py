@@ -22,7 +22,7 @@ from faceprivacy_core.keyed.picture import KeyedPicture
 from faceprivacy_core.keyed.sealing import seal
 from tests.core.keyed.scenes import EXACT, HEIGHT, KEY, LATENT, LEFT, RIGHT, WIDTH, encrypt, reloaded, scene
 from tests.core.keyed.test_vectors import VECTORS
-from tests.support.independent_reader import open_exact
+from tests.support.independent_reader import chunk_of, latent_of, open_exact, payloads_of
 from tests.support.vectors import original
 
 
@@ -127,3 +127,21 @@ def test_a_program_written_from_the_document_opens_them(name: str, key: bytes | 
     path = VECTORS / "v3" / f"{name}.png"
     pixels, _ = read_keyed(path)
     assert np.array_equal(open_exact(path.read_bytes(), pixels, key), original())
+
+
+def test_such_a_program_reads_latents_moments_and_sidecars():
+    key, pixels = bytes(range(32)), {}
+    for name in ("latent", "image", "unbound"):
+        pixels[name], _ = read_keyed(VECTORS / "v3" / f"{name}.png")
+    (_, payload), *others = payloads_of(chunk_of((VECTORS / "v3" / "latent.png").read_bytes()), pixels["latent"], key)
+    assert not others
+    latent = latent_of(payload)
+    assert latent.shape[1] == latent.shape[2]
+    assert np.isfinite(latent).all()
+    (fields, payload), *_ = payloads_of(chunk_of((VECTORS / "v3" / "image.png").read_bytes()), pixels["image"], key)
+    assert fields["mode"] == "image"
+    mean, scale = np.frombuffer(payload, "<f8").reshape(-1, 2).T
+    assert (scale > abs(mean)).all()
+    (fields, payload), *_ = payloads_of((VECTORS / "v3" / "unbound.fprv").read_bytes(), pixels["unbound"], key)
+    assert fields["bind"] == "none"
+    assert np.array_equal(latent_of(payload), latent)

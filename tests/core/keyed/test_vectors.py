@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from faceprivacy_core.keyed.keys import PrivacyKey
 from faceprivacy_core.keyed.picture import KeyedPicture
 from faceprivacy_core.keyed.regions import claimed_pixels
 from faceprivacy_core.metrics.fidelity import compute_psnr
+from tests.support.independent_reader import open_inversion, tensors_of
 from tests.support.inversions import small_inversion
-from tests.support.vectors import HEIGHT, KEY, OTHER, WIDTH, model, original, passphrase
+from tests.support.vectors import HEIGHT, KEY, OTHER, PASSPHRASE, WIDTH, model, original, passphrase
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 VERSIONS = sorted(path.name for path in VECTORS.iterdir() if path.is_dir())
@@ -104,3 +106,18 @@ def test_saved_inversions_open(version: str):
         assert found.model == wanted.model
     with pytest.raises(InversionKeyError):
         read_inversion_file(VECTORS / version / "key.fpinv", OTHER)
+
+
+@each_version
+def test_a_program_written_from_the_document_reads_saved_inversions(version: str):
+    wanted, files = small_inversion(), {path.stem: path.read_bytes() for path in (VECTORS / version).glob("*.fpinv")}
+    plain = {"unprotected": files["unprotected"], "key": open_inversion(files["key"], bytes(range(32)))}
+    plain["passphrase"] = open_inversion(files["passphrase"], PASSPHRASE)
+    for name, content in plain.items():
+        metadata, tensors = tensors_of(content)
+        assert metadata["protection"] == ("none" if name == "unprotected" else "sealed")
+        assert np.array_equal(tensors["noise"], wanted.noise.latent.half().numpy())
+        assert np.array_equal(tensors["tokens.l.offsets"], wanted.tokens["l"].offsets.half().numpy())
+        assert tensors["placement"].shape == (3, 21)
+        assert tensors["sigmas"][-1] == 0.0
+        assert json.loads(metadata["details"])["unet"] == wanted.model.unet
