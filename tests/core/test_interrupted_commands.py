@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from faceprivacy_core import weights
+from faceprivacy_core.clean_files import srgb_profile
 from faceprivacy_core.commands import COMMANDS, STOPPED, main, packages
 from faceprivacy_core.faces.people_files import read_people
 from faceprivacy_core.files import LEFTOVER_S, PART_PREFIX, make_folder
@@ -132,7 +133,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     places = {name: folder / place / "one.png" for name, place in PLACES.items()}
     places["PICTURE"].parent.mkdir()
     with Image.open(SAMPLES / "portrait.jpg") as picture:
-        picture.resize((171, 256)).save(places["PICTURE"])
+        picture.resize((171, 256)).save(places["PICTURE"], icc_profile=srgb_profile(), dpi=(300, 300))
         places["CLIP"] = folder / "one.mkv"
         frame = np.asarray(picture.convert("RGB").resize((96, 144)))
         write_clip(places["CLIP"], [frame, frame], codec="ffv1", pixel="bgr0")
@@ -254,6 +255,15 @@ def test_no_command_replaces_a_file_unasked(case: str, workshop: Workshop, capfd
         assert workshop.run(CASES[case].words) == 1
         assert contents(workshop.out) == {name: b"mine"}
     assert (CASES[case].force or "there already") in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("case", ["anonymize", "hide", "cloak", "encrypt", "decrypt", "recover"])
+def test_the_profile_and_resolution_of_the_original_are_kept(case: str, workshop: Workshop):
+    fill(workshop.out, {})
+    assert workshop.run(CASES[case].words) == 0
+    with Image.open(workshop.out / "one.png") as written:
+        assert written.info["icc_profile"] == srgb_profile()
+        assert written.info["dpi"] == pytest.approx((300, 300), abs=0.02)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -121,6 +122,49 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path):
     for path in (tmp_path / "out", tmp_path / "out" / "below"):
         with pytest.raises(InputError, match="out"):
             make_folder(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path):
+    """Asked in a copy of this process that may do less: the one that tests may be allowed everything."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out").chmod(0o555)
+    tmp_path.chmod(0o755)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            if os.geteuid() == 0:
+                os.chdir(tmp_path)
+                os.setuid(65534)
+            with pytest.raises(InputError, match=r"Expected .*out.* Choose another"):
+                make_folder(Path("out") if Path.cwd() == tmp_path else tmp_path / "out")
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_nothing_but_the_one_writer_writes_files():
+    root, found = Path(__file__).parents[2], set()
+    for path in (path for room in ("faceprivacy_core", "nodes") for path in (root / room).rglob("*.py")):
+        if _writes(ast.parse(path.read_text(encoding="utf-8"))):
+            found.add(path.relative_to(root).as_posix().removeprefix("faceprivacy_core/"))
+    in_memory = {"adversarial/transforms.py", "clean_files.py", "picture_files.py"}
+    in_own_folders, in_hidden_parts = {"commands/packages.py", "commands/models.py"}, {"video/writing.py"}
+    assert found == {"files.py"} | in_memory | in_own_folders | in_hidden_parts
+
+
+def _writes(tree: ast.AST) -> bool:
+    """Tell whether a module opens a file to write it, or calls what does."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        words = {word.value for word in call.args[:2] if isinstance(word, ast.Constant)}
+        if name in ("open", "fdopen") and words & {"w", "wb", "a", "ab", "x", "xb", "r+", "r+b", "w+b"}:
+            return True
+        if name in ("write_bytes", "write_text", "save_file", "imwrite", "tofile", "copyfile") or (name == "save" and words):
+            return True
+    return False
 
 
 WRITER = """

@@ -99,6 +99,7 @@ def test_latent_mode_brings_the_faces_back_as_well_as_its_report_says(
     np.testing.assert_array_equal(back[~changed & ~allowed], two_people[~changed & ~allowed])
     found = re.findall(r"comes back at ([\d.]+) dB \(the VAE alone: ([\d.]+) dB\)", report)
     assert len(found) == 2
+    assert report.count("key 'default' (id ") == 2
     half = two_people.shape[1] // 2
     for (reported, bound), side in zip(found, (np.s_[:, :half], np.s_[:, half:]), strict=True):
         assert float(reported) > float(bound) - 0.5
