@@ -49,6 +49,24 @@ def test_a_find_that_is_not_seen_from_close_by_is_no_face():
     assert len(find_faces(picture, finds, lambda crop: [seen])) == 1
 
 
+@pytest.mark.parametrize(
+    ("found", "look", "turns", "count"),
+    [
+        (0.74, 0.68, (9,), 0), (0.85, 0.68, (9,), 1), (0.74, 0.8, (9,), 1), (0.74, 0.68, (8, 9), 1), (0.74, 0.68, (9, 12), 1),
+        (0.74, 0.68, (0, 12), 1),
+    ],
+)  # fmt: skip
+def test_what_is_unsure_and_seen_from_one_side_alone_is_no_face(found: float, look: float, turns: tuple[int, ...], count: int):
+    """A hood in the first case: found upright, seen lying. The turns are those of a circle; the last is that of the find."""
+    picture, calls = np.zeros((300, 300, 3), np.uint8), iter(range(100))
+    find = replace(synthetic_face(150, 150, 160), confidence=found)
+
+    def seen(crop: np.ndarray) -> list[Face]:
+        return [replace(synthetic_face(95.5, 95.5, 160), confidence=look)] if next(calls) in turns else []
+
+    assert len(find_faces(picture, lambda _: [(0, find)], seen)) == count
+
+
 @pytest.mark.parametrize("angle_deg", range(0, 360, 15))
 def test_landmarks_of_a_face_are_plausible_at_any_roll(angle_deg: int):
     face = synthetic_face(100, 100, 80, angle_deg=angle_deg)
