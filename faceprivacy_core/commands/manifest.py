@@ -26,6 +26,8 @@ CREATE TABLE IF NOT EXISTS item (
 );
 """
 CHUNK = 1 << 20
+_DAMAGE = (sqlite3.Error, RecursionError, TypeError, ValueError)
+"""What is raised for a list that holds something else."""
 
 
 class State(str, Enum):
@@ -88,7 +90,7 @@ class Manifest:
                 self._base.execute(statement)
             self._base.execute("COMMIT")
             self._check_settings(settings)
-        except (sqlite3.Error, OSError) as error:
+        except (*_DAMAGE, OSError) as error:
             self._close()
             raise _unusable(self.path, error) from None
         except InputError:
@@ -110,8 +112,11 @@ class Manifest:
 
     def find(self, name: str) -> Entry | None:
         """Return what is known of an input; of another shard's only if it is done."""
-        row = self._base.execute("SELECT * FROM item WHERE name = ?", (name,)).fetchone()
-        own = None if row is None else _entry(row)
+        try:
+            row = self._base.execute("SELECT * FROM item WHERE name = ?", (name,)).fetchone()
+            own = None if row is None else _entry(row)
+        except _DAMAGE as error:
+            raise _unusable(self.path, error) from None
         return self._elsewhere.get(name, own) if own is None or own.state is State.PENDING else own
 
     def begin(self, name: str, path: Path, *, owns: bool) -> None:
@@ -143,7 +148,7 @@ class Manifest:
     def is_whole(self, entry: Entry, path: Path) -> bool:
         """Tell whether the results of an input that is done are there, and the input is the same as then."""
         for name, size in (entry.outputs or {}).items():
-            with suppress(OSError):
+            with suppress(OSError, ValueError):
                 if (self.folder / name).stat().st_size == size:
                     continue
             return False
@@ -153,7 +158,7 @@ class Manifest:
         return status.st_size == entry.size and file_sha256(path) == entry.sha256
 
     def _check_settings(self, settings: Mapping[str, str]) -> None:
-        known = dict(self._base.execute("SELECT key, value FROM run"))
+        known = {str(key): value for key, value in self._base.execute("SELECT key, value FROM run")}
         if not known:
             self._base.executemany("INSERT INTO run VALUES (?, ?)", settings.items())
             return
@@ -189,7 +194,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)) as base:
             yield from (_entry(row) for row in base.execute("SELECT * FROM item ORDER BY name").fetchall())
-    except sqlite3.Error as error:
+    except _DAMAGE as error:
         raise _unusable(path, error) from None
 
 
@@ -210,7 +215,10 @@ def file_sha256(path: Path) -> str:
 
 def _entry(row: Sequence[object]) -> Entry:
     name, source, state, size, modified, sha256, outputs, reason = row
-    return Entry(str(name), str(source), State(state), size, modified, sha256, json.loads(str(outputs)), str(reason))
+    made = json.loads(str(outputs))
+    if not isinstance(made, dict):
+        raise ValueError("no results by name")
+    return Entry(str(name), str(source), State(state), size, modified, sha256, made, str(reason))
 
 
 def _unusable(path: Path, error: Exception) -> InputError:

@@ -177,6 +177,23 @@ def test_a_long_list_is_read_at_once(tmp_path: Path):
 
 
 @pytest.mark.weights
+@pytest.mark.parametrize(
+    "damage",
+    ["outputs = '[1]'", "outputs = '{'", "state = 'odd'", "source = CAST(x'90' AS TEXT)"],
+    ids=["no names", "no JSON", "no state", "no text"],
+)
+def test_a_list_that_holds_something_else_is_refused_with_what_to_do(tmp_path: Path, damage: str):
+    with Manifest(tmp_path, {}) as manifest:
+        manifest.add([("a", tmp_path / "a.png")])
+    with sqlite3.connect(manifest.path) as base:
+        base.execute(f"UPDATE item SET {damage}")  # noqa: S608 - the words above
+    base.close()
+    with pytest.raises(InputError, match="Delete it to begin anew"):
+        list(read_entries(manifest.path))
+    with Manifest(tmp_path, {}) as manifest, pytest.raises(InputError, match="Delete it to begin anew"):
+        manifest.find("a")
+
+
 def test_workers_give_the_same_bytes_and_one_that_is_killed_is_replaced(tmp_path: Path):
     made = tmp_path / "pictures"
     made.mkdir()

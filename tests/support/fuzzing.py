@@ -15,6 +15,7 @@ import math
 import os
 import random
 import resource
+import shutil
 import struct
 import sys
 import tempfile
@@ -322,16 +323,14 @@ def read_model(path: Path) -> None:
 
 def read_list(path: Path) -> None:
     """Read the list of a run, and go on with it."""
-    own = path.replace(path.with_name(manifest_name((1, 1))))
-    try:
+    with tempfile.TemporaryDirectory() as folder:  # the database keeps a journal beside it
+        own = Path(shutil.copy(path, Path(folder) / manifest_name((1, 1))))
         list(read_entries(own))
-        with Manifest(path.parent, {"command": "cloak"}) as manifest:
+        with Manifest(own.parent, {"command": "cloak"}) as manifest:
             for name in ("a", "b", "c", "d"):
                 entry = manifest.find(name)
                 if entry is not None:
                     manifest.is_whole(entry, own)
-    finally:
-        own.replace(path)
 
 
 def read_clip(path: Path) -> None:
