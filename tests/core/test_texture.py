@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.functional import conv2d, pad
 
 from faceprivacy_core.texture import MAX_AMOUNT, gaussian_blur, laplacian, match_sharpness
 
@@ -15,6 +16,18 @@ def picture(seed: int, blur: float = 1.5) -> torch.Tensor:
 
 def variance(images: torch.Tensor) -> torch.Tensor:
     return laplacian(images).square().mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("sigma", [0.2, 1.0, 2.05, 5.1])
+def test_a_blur_is_the_convolution_with_a_gaussian(sigma: float):
+    images, reach = torch.rand(2, 3, 40, 40, requires_grad=True), max(1, round(3 * sigma))
+    line = torch.exp(-torch.arange(-reach, reach + 1.0).square() / (2 * sigma**2))
+    kernel = (line[:, None] * line / line.sum() ** 2).expand(3, 1, -1, -1)
+    expected = conv2d(pad(images, (reach,) * 4, mode="replicate"), kernel, groups=3)
+    blurred = gaussian_blur(images, sigma)
+    torch.testing.assert_close(blurred, expected, rtol=0, atol=3e-6)
+    (ours,), (theirs,) = (torch.autograd.grad(one.square().sum(), images) for one in (blurred, expected))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=3e-5)
 
 
 def test_a_softer_picture_gets_the_sharpness_of_the_reference():
