@@ -348,6 +348,7 @@ TARGETS: dict[str, Target] = {
     "audit keyed": Target(vectors("v*/*.png"), audit, ".png"),
     "audit sidecar": Target(containers, audit, ".fprv"),
     "audit inversion": Target(vectors("v*/*.fpinv"), audit, ".fpinv"),
+    "audit person": Target(people_files, audit, ".fpperson"),
     "audit key": Target(key_files, audit, ".key"),
     "keyed picture": Target(vectors("v*/*.png"), read_keyed_picture, ".png"),
     "container": Target(containers, read_container, ".fprv"),
