@@ -214,6 +214,12 @@ def tiny_autoencoder() -> FaceAutoencoder:
     return FaceAutoencoder(AutoencoderConfig(**shape))
 
 
+def tiny_bank() -> dict[str, torch.Tensor]:
+    """Return the tensors of two donors."""
+    shapes = {"latents": (2, 4, 4, 4), "landmarks5": (2, 5, 2), "skin": (2, 3), "vectors.sface": (2, 8)}
+    return {f"donors.{name}": torch.ones(shape) for name, shape in shapes.items()}
+
+
 @cache
 def model_files() -> list[bytes]:
     """Return a whole model file of the tiniest networks, the real header with few weights, and one without any."""
@@ -231,8 +237,7 @@ def model_files() -> list[bytes]:
     }  # fmt: skip
     whole = {f"{part}.{name}": value.half() for part, network in parts.items() for name, value in network.state_dict().items()}
     whole["tokens.p.weight"], whole["tokens.p.weight.scale"] = torch.ones(8, 4, dtype=torch.int8), torch.ones(8)
-    bank = {"latents": (2, 4, 4, 4), "landmarks5": (2, 5, 2), "skin": (2, 3), "vectors.sface": (2, 8)}
-    whole |= {f"donors.{name}": torch.ones(shape) for name, shape in bank.items()}
+    whole |= tiny_bank()
     few = {"unet.a": torch.zeros(2, 3), "unet.b": torch.zeros(4, dtype=torch.int8), "unet.b.scale": torch.zeros(1)}
     known = {"format": FORMAT, "version": FORMAT_VERSION}
     return [
@@ -248,9 +253,10 @@ def extra_files() -> list[bytes]:
     """Return a file of what belongs to the tiny model."""
     head = DetailHead(DetailConfig(8, 16, (4, 4), 4))
     shape = {"channels": 8, "side": 16, "widths": [4, 4], "hidden": 4}
-    config = {"detail": shape, "traits": ["woman"], "autoencoder": fingerprint(named_weights(tiny_autoencoder()))}
+    belongs = fingerprint(named_weights(tiny_autoencoder()))
+    config = {"detail": shape, "traits": ["woman"], "donors": {"sex": "wm", "age": "ao"}, "autoencoder": belongs}
     tensors = {f"detail.{name}": value.half() for name, value in head.state_dict().items()}
-    tensors |= {"traits.woman.weight": torch.zeros(4, 4, 4), "traits.woman.bias": torch.zeros(1)}
+    tensors |= {"traits.woman.weight": torch.zeros(4, 4, 4), "traits.woman.bias": torch.zeros(1)} | tiny_bank()
     return [save(tensors, {"format": EXTRA_FORMAT, "version": EXTRA_VERSION, "config": json.dumps(config)})]
 
 
