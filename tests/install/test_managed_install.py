@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from devtools.comfyui import BASE_FOLDERS
 from devtools.paths import HOST_TREE
 from devtools.server import ComfyServer
 from faceprivacy_core import weights
+from tests.install.bar import FIVE_MINUTES, is_another
 from tests.support import bare_host, graphs
 
 pytestmark = pytest.mark.slow
@@ -31,6 +33,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_a_missing_package_is_told_with_commands_that_mend_it(python: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
     base = tmp_path / "base"
     pack = bare_host.copy_pack(base)
     with ComfyServer(HOST_TREE, base, python=python) as server:
@@ -53,5 +56,6 @@ def test_a_missing_package_is_told_with_commands_that_mend_it(python: Path, tmp_
         client = ComfyClient(server.url)
         prompt = graphs.anonymize_prompt(client.object_info(), "two_people.jpg")
         (picture,) = graphs.run(client, prompt).pictures[-1:]
-    assert picture.shape == (640, 1024, 3)
+    assert is_another(picture)
+    assert time.monotonic() - started < FIVE_MINUTES
     assert {path.name for path in base.iterdir()} >= set(BASE_FOLDERS)

@@ -16,17 +16,16 @@ import pytest
 from PIL import Image
 
 from devtools.client import ComfyClient
-from devtools.paths import HOST_TREE, ROOT, SAMPLE_PHOTO, WORKFLOWS
+from devtools.paths import HOST_TREE, ROOT, WORKFLOWS
 from devtools.server import ComfyServer
 from devtools.workflow import load_workflow, to_prompt
 from faceprivacy_core import weights
 from tests.install import readme
+from tests.install.bar import FIVE_MINUTES, is_another
 from tests.support import bare_host, graphs
 
 FETCHES = "FACEPRIVACY_FETCH" in os.environ
 """Whether packages and models are fetched, as a person does, instead of taken from what is here already."""
-FIVE_MINUTES = 300.0
-DECODERS_DIFFER = 24
 
 pytestmark = pytest.mark.slow
 
@@ -38,17 +37,6 @@ def python(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("The host is not here. Run: python3 dev.py setup")
     yield bare_host.make_environment(tmp_path / "venv")
     shutil.rmtree(tmp_path / "venv")
-
-
-def is_another(picture: np.ndarray) -> bool:
-    """Say whether a picture is the sample photo with other faces: as large, and changed in some of it.
-
-    The host reads JPEGs with a decoder of its own, which differs from Pillow's by a few levels.
-    """
-    with Image.open(SAMPLE_PHOTO) as photo:
-        original = np.asarray(photo.convert("RGB"), int)
-    changed = np.abs(picture.astype(int) - original).max(axis=2) > DECODERS_DIFFER
-    return picture.shape == original.shape and 0.005 < changed.mean() < 0.2
 
 
 def test_a_virtual_environment_in_the_two_lines_of_readme(python: Path, tmp_path: Path) -> None:
