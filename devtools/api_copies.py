@@ -1,4 +1,4 @@
-"""What is made from the templates: copies for scripts, and the blueprint. Runs inside the venv, with a host of its own."""
+"""What is made from the templates: copies for scripts, and the blueprints. Runs inside the venv, with a host of its own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from devtools.blueprints import PATH, blueprint_text
+from devtools.blueprints import ALL, blueprint_text
 from devtools.client import ComfyClient
 from devtools.comfyui import make_base
 from devtools.console import say
 from devtools.options import api_parser
-from devtools.paths import API_COPIES, HOST_TREE, WORKFLOWS, shown
+from devtools.paths import API_COPIES, BLUEPRINTS, HOST_TREE, WORKFLOWS, shown
 from devtools.server import ComfyServer, run_to_the_end
 from devtools.workflow import load_workflow, to_prompt
 
@@ -29,11 +29,12 @@ def api_copy(path: Path, object_info: Mapping[str, Any]) -> str:
 
 
 def write_api_copies() -> None:
-    """Write the blueprint, and the copies of all templates from the definitions of a host that is started for it."""
+    """Write the blueprints, and the copies of all templates from the definitions of a host that is started for it."""
     API_COPIES.mkdir(exist_ok=True)
-    PATH.parent.mkdir(exist_ok=True)
-    PATH.write_text(blueprint_text(), encoding="utf-8")
-    say(f"Written: {shown(PATH)}")
+    BLUEPRINTS.mkdir(exist_ok=True)
+    for blueprint in ALL:
+        blueprint.path.write_text(blueprint_text(blueprint), encoding="utf-8")
+        say(f"Written: {shown(blueprint.path)}")
     with tempfile.TemporaryDirectory(prefix="face-privacy-api-") as folder:
         with ComfyServer(HOST_TREE, make_base(Path(folder))) as server:
             object_info = ComfyClient(server.url).object_info()

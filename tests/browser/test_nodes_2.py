@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from devtools.blueprints import NAME, SOURCE
+from devtools.blueprints import ANONYMIZE as BLUEPRINT
 from devtools.client import ComfyClient
 from devtools.paths import ROOT, WORKFLOWS
 from devtools.workflow import load_workflow, to_prompt
@@ -69,19 +69,19 @@ def test_the_subgraph_is_found_by_its_name_opens_into_its_blocks_and_is_the_temp
 ) -> None:
     frontend.open_empty(page)
     frontend.add_by_search(page, "save clean image", 1150, 550)
-    frontend.add_by_search(page, NAME, 650, 300)
+    frontend.add_by_search(page, BLUEPRINT.name, 650, 300)
     frontend.add_by_search(page, "load image", 150, 300)
     ids = {title: number for number, title in page.evaluate("() => window.app.graph.nodes.map((n) => [n.id, n.title])")}
     save = next(number for title, number in ids.items() if title.startswith("Save Clean Image"))
-    frontend.connect(page, ids["Load Image"], "IMAGE", ids[NAME], "image")
-    frontend.connect(page, ids[NAME], "image", save, "image")
-    _node(page, NAME).get_by_test_id("subgraph-enter-button").click()
+    frontend.connect(page, ids["Load Image"], "IMAGE", ids[BLUEPRINT.name], "image")
+    frontend.connect(page, ids[BLUEPRINT.name], "image", save, "image")
+    _node(page, BLUEPRINT.name).get_by_test_id("subgraph-enter-button").click()
     page.wait_for_function("() => window.app.canvas.subgraph")
     page.wait_for_timeout(frontend.STEP_MS)
     frontend.screenshot(page, "nodes_2_blocks")
     blocks = page.evaluate("() => window.app.canvas.graph.nodes.map((n) => n.type)")
     page.get_by_test_id("subgraph-breadcrumb-back").click()
-    prompt, template = page.evaluate(frontend.PROMPT), to_prompt(load_workflow(SOURCE), object_info)
+    prompt, template = page.evaluate(frontend.PROMPT), to_prompt(load_workflow(BLUEPRINT.source), object_info)
     assert sorted(blocks) == sorted(
         node["class_type"] for node in template.values() if node["class_type"] not in ("LoadImage", SAVE)
     )
