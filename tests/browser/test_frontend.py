@@ -19,7 +19,7 @@ from tests.support.recovery import provide_inversion
 
 FILES = sorted(WORKFLOWS.glob("*.json"))
 RUNNABLE = [path for path in FILES if not path.stem.endswith("_sd15")]
-MINUTES = ("hide_identity", "cloak", "cloak_faces")
+MINUTES = ("hide_identity", "hide_faces", "cloak", "cloak_faces")
 """Templates that run when asked to; their nodes run in the tests of the host."""
 FIRST = "anonymize_faces"
 """The template that README begins with: it is opened from the list."""

@@ -92,7 +92,7 @@ def test_every_template_has_a_thumbnail(path: Path) -> None:
     assert high - low > 100
 
 
-@pytest.mark.parametrize("name", ["anonymize_faces", "cloak_faces"])
+@pytest.mark.parametrize("name", ["anonymize_faces", "cloak_faces", "hide_faces"])
 def test_a_template_of_one_node_has_at_most_eight_with_all_around_it(name: str) -> None:
     assert len(_nodes(WORKFLOWS / f"{name}.json")) <= 8
 
