@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from faceprivacy_core.builtin.autoencoder import FaceAutoencoder
 from faceprivacy_core.builtin.donors import VECTORS
@@ -18,7 +19,8 @@ from faceprivacy_core.faces.detect import load_detector
 from faceprivacy_core.faces.recognizers import DEFAULT_SURROGATES, load_ensemble
 from faceprivacy_core.faces.select import Selection, Which, detect_faces
 from faceprivacy_core.images import crop_faces, crop_landmarks
-from faceprivacy_core.pixels import to_tensor
+from faceprivacy_core.pixels import to_pixels, to_tensor
+from faceprivacy_core.protocols import FaceDetector
 
 from .data import load_pictures
 from .faces import GeneratedFaces
@@ -90,10 +92,19 @@ def make_donors(
         with torch.no_grad():
             vectors = {VECTORS + r.name: r.embed(crop, points) for r in recognizers}
             latents = autoencoder.encode(crop * 2.0 - 1.0)
-        landmarks = (points + 0.5) / settings.autoencoder.side
+            decoded = ((autoencoder.decode(latents) + 1.0) / 2.0).clamp(0.0, 1.0)
+        landmarks = (_seen_again(decoded, points, detector) + 0.5) / settings.autoencoder.side
         rows.append({"latents": latents, "landmarks5": landmarks, "skin": skin_colour(crop, points)} | vectors)
     header = {"sex": "".join(donor.sex for donor in donors), "age": "".join(AGES[donor.age] for donor in donors)}
     return header, {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+
+def _seen_again(crop: Tensor, points: Tensor, detector: FaceDetector) -> Tensor:
+    """Return the landmarks (1, 5, 2) of the face nearest to those given in a crop (1, 3, S, S); without a face, those."""
+    border = crop.shape[-1] // 4  # a face that fills its picture is seen less well
+    found = detector.detect(to_pixels(F.pad(crop, (border,) * 4, mode="replicate")))
+    places = [torch.from_numpy(face.landmarks5).to(points)[None] - border for face in found]
+    return min(places, key=lambda place: float((place - points).norm()), default=points)
 
 
 def _pictures(settings: Settings, donors: list[Donor]) -> Iterator[NDArray[np.uint8]]:
