@@ -22,9 +22,14 @@ RIM_COST = 10.0
 TRAIT_RIDGE = 1000.0
 """Sex and age are read off the latent by ridge regression on the bank. Of 75 photographs (people 000 to 074) it says the sex of
 67 as we see it; from recognisers' vectors in place of latents it is 48."""
-FLAWED = {"4a0a48c69034": (20, 49, 52, 67, 79, 116, 234, 244)}
-"""Donors that look damaged in another light (a ring in the nose, traces of glasses, hard shadows), by `_bank_id`: they stand in
-the file, but are lent to nobody."""
+FLAWED = {
+    "4a0a48c69034": (
+        20, 49, 52, 67, 79, 116, 234, 244,  # a ring in the nose, traces of glasses, hard shadows
+        6, 29, 53, 69, 82, 87, 102, 109, 115, 134, 159, 178, 180, 192, 206, 209, 213, 241, 248,  # strands before the forehead
+    )
+}  # fmt: skip
+"""Donors that look damaged in another light or under another's hair, by `_bank_id`: they stand in the file, but are lent to
+nobody."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -196,7 +196,7 @@ def test_crops_and_latents_of_another_size_are_refused_by_name(model: FaceModel)
 def test_the_bank_of_donors_is_whole_and_every_donor_decodes_to_a_face_that_is_where_it_is_said(model: FaceModel):
     bank = model.donors
     assert len(bank) >= 256
-    assert 0 < len(bank.flawed) < 0.05 * len(bank), "those of the shipped bank are known"
+    assert 0 < len(bank.flawed) < 0.1 * len(bank), "those of the shipped bank are known"
     assert 0.4 < float(bank.women.float().mean()) < 0.6
     assert float(bank.older.float().mean()) > 0.1
     assert set(bank.vectors) == set(DEFAULT_SURROGATES)
