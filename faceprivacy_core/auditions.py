@@ -17,6 +17,8 @@ from .protocols import FaceDetector
 
 SHORT_LIST = 20
 """Donors that are tried for every face."""
+LISTS = 3
+"""Short lists that are tried one after the other where every donor is taken for the person."""
 FINALISTS = 6
 """Of them as many are shown to the recognisers at a time, those that fit best first, until one passes."""
 PEOPLE_AT_ONCE = 1
@@ -92,21 +94,36 @@ def audition(
     """
     groups = [group.tolist() for group in torch.arange(len(person.crops)).split(PEOPLE_AT_ONCE)]
     heard = [
-        _hear(model, take_person(person, group), costs[group], [mask[group] for mask in masks], settings) for group in groups
+        _hear_lists(model, take_person(person, group), costs[group], [mask[group] for mask in masks], settings)
+        for group in groups
     ]
     return [_join(of_mask) for of_mask in zip(*heard, strict=True)]
 
 
-def _hear(
+def _hear_lists(
     model: FaceEncoder, person: Person, costs: Tensor, masks: Sequence[Tensor], settings: DonorSettings
 ) -> list[Audition]:  # fmt: skip
-    """Look at all who are listed; ask the recognisers about those that fit best."""
+    """Hear list after list until a donor passes for everybody in one of the masks; the first list where none does."""
     ranked = costs.clamp(max=NOBODY_ELSE).sort(dim=1, stable=True)
-    listed, fit = ranked.indices[:, :SHORT_LIST], ranked.values[:, :SHORT_LIST]
+    worse = ranked.values - ranked.values[:, :1]
+    lists = range(0, min(LISTS * SHORT_LIST, costs.shape[1]), SHORT_LIST)
+    heard: list[list[Audition]] = []
+    for first in lists:
+        some = slice(first, first + SHORT_LIST)
+        heard.append(_hear(model, person, ranked.indices[:, some], worse[:, some], masks, settings))
+        if bool(torch.stack([one.passed for one in heard[-1]]).any(0).all()):
+            return heard[-1]
+    return heard[0]
+
+
+def _hear(
+    model: FaceEncoder, person: Person, listed: Tensor, worse: Tensor, masks: Sequence[Tensor], settings: DonorSettings
+) -> list[Audition]:  # fmt: skip
+    """Look at all who are listed (N, K), each so much worse than the best; ask the recognisers about those that fit best."""
     plain = [donor_pictures(model, chosen, person, replace(settings, match_colour=False)) for chosen in listed.T]
     lit = [light_up(pictures, person, settings) for pictures in plain]
     change = torch.stack([(new - old).abs().mean((1, 2, 3)).cpu() for new, old in zip(lit, plain, strict=True)], dim=1)
-    liked = (fit - fit[:, :1]) / FIT_UNIT + change / LIGHT_UNIT
+    liked = worse / FIT_UNIT + change / LIGHT_UNIT
     people = torch.arange(len(listed))
     heard = []
     for mask in masks:

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from faceprivacy_core import auditions
 from faceprivacy_core.align import FFHQ_TEMPLATE
+from faceprivacy_core.auditions import Audition
 from faceprivacy_core.builtin.donors import DonorBank, build_donors, join_banks, read_trait, rim_of
 from faceprivacy_core.candidates import MARGIN, MAX_DRIFT, best_of, find_again, judge
 from faceprivacy_core.donors import (
@@ -262,3 +264,22 @@ def test_a_donor_is_decoded_once_and_looks_the_same_whoever_else_is_asked_for():
     other = Decodes()
     donor_pictures(other, torch.tensor([2]), person, plain)
     assert other.calls == [1], "another model decodes its own"
+
+
+def test_further_donors_are_heard_only_where_everybody_was_taken_for_the_person(monkeypatch: pytest.MonkeyPatch):
+    bank = random_bank(50)
+    person, costs = person_like(bank, 0), torch.arange(50.0)[None]
+    for good, lists in ((3, 1), (25, 2), (99, 3)):
+        asked: list[list[int]] = []
+
+        def hear(model: object, person: object, listed: torch.Tensor, worse: torch.Tensor, *rest: object) -> list[Audition]:
+            asked.append(listed[0].tolist())  # noqa: B023
+            assert torch.equal(worse, listed.float())
+            passed = torch.tensor([good in listed[0].tolist()])  # noqa: B023
+            return [Audition(listed, passed, worse[:, 0])]
+
+        monkeypatch.setattr(auditions, "_hear", hear)
+        (heard,) = auditions.audition(bank, person, costs, [torch.ones(1, 1, SIDE, SIDE)], DonorSettings())
+        assert len(asked) == lists
+        assert asked[0] == list(range(auditions.SHORT_LIST))
+        assert heard.order[0].tolist() == asked[-1 if good < 50 else 0]
