@@ -121,7 +121,7 @@ def _hear(
 ) -> list[Audition]:  # fmt: skip
     """Look at all who are listed (N, K), each so much worse than the best; ask the recognisers about those that fit best."""
     plain = [donor_pictures(model, chosen, person, replace(settings, match_colour=False)) for chosen in listed.T]
-    lit = [light_up(pictures, person, settings) for pictures in plain]
+    lit = light_up(torch.cat(plain), person, settings).split(len(listed))
     change = torch.stack([(new - old).abs().mean((1, 2, 3)).cpu() for new, old in zip(lit, plain, strict=True)], dim=1)
     liked = worse / FIT_UNIT + change / LIGHT_UNIT
     people = torch.arange(len(listed))

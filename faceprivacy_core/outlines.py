@@ -94,10 +94,10 @@ def leave_out_covered(pictures: Tensor, references: Tensor, landmarks5: Tensor, 
         (V * N, 3, S, S) in [0, 1]; taken by the mask, they show what the pictures would show in a mask of their own faces.
     """
     rounds = len(pictures) // len(references)
-    whole, behind = mask.to(pictures).repeat(rounds, 1, 1, 1), references.to(pictures).repeat(rounds, 1, 1, 1)
-    fitted = fit_to_skin(pictures, landmarks5.repeat(rounds, 1, 1), whole)
-    part = torch.where(whole > 0.0, fitted / whole.clamp(min=1e-6), 1.0)
-    return part * pictures + (1.0 - part) * behind
+    whole = mask.cpu().repeat(rounds, 1, 1, 1)
+    fitted = fit_to_skin(pictures.cpu(), landmarks5.cpu().repeat(rounds, 1, 1), whole)
+    part = torch.where(whole > 0.0, fitted / whole.clamp(min=1e-6), 1.0).to(pictures)
+    return part * pictures + (1.0 - part) * references.to(pictures).repeat(rounds, 1, 1, 1)
 
 
 def find_covered(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
