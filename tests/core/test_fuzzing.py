@@ -15,7 +15,8 @@ import pytest
 
 from faceprivacy_core.picture_files import read_picture_file
 from tests.support import fuzzing
-from tests.support.fuzzing import MAX_SECONDS, TARGETS, Target, fuzz
+from tests.support.fuzz_targets import PICTURES, TARGETS, Target
+from tests.support.fuzzing import MAX_SECONDS, fuzz
 from tests.support.spoiling import spoil
 
 IS_LONG = "FACEPRIVACY_FUZZ" in os.environ
@@ -82,6 +83,6 @@ def test_a_foreign_error_is_found(monkeypatch: pytest.MonkeyPatch):
         read_picture_file(path)
         raise ZeroDivisionError
 
-    monkeypatch.setitem(fuzzing.TARGETS, "fragile", Target(fuzzing.PICTURES["png"], fragile, ".png"))
+    monkeypatch.setitem(fuzzing.TARGETS, "fragile", Target(PICTURES["png"], fragile, ".png"))
     with pytest.raises(ZeroDivisionError):
         fuzz("fragile", 300)
