@@ -84,6 +84,8 @@ def fit_to_skin(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
 def leave_out_covered(pictures: Tensor, references: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
     """Give references back where hair, a hat or a background comes into a mask with pictures of other faces.
 
+    What skin surrounds in a reference (the end of a brow, a mole) is never given back: it is the person's.
+
     Args:
         pictures: (V * N, 3, S, S) in [0, 1], variant by variant, faces aligned with those of the references.
         references: (N, 3, S, S) in [0, 1].
@@ -96,8 +98,18 @@ def leave_out_covered(pictures: Tensor, references: Tensor, landmarks5: Tensor, 
     rounds = len(pictures) // len(references)
     whole = mask.cpu().repeat(rounds, 1, 1, 1)
     fitted = fit_to_skin(pictures.cpu(), landmarks5.cpu().repeat(rounds, 1, 1), whole)
-    part = torch.where(whole > 0.0, fitted / whole.clamp(min=1e-6), 1.0).to(pictures)
+    part = torch.where(whole > 0.0, fitted / whole.clamp(min=1e-6), 1.0)
+    part = torch.maximum(part, _features(references.cpu(), landmarks5.cpu(), mask.cpu()).repeat(rounds, 1, 1, 1)).to(pictures)
     return part * pictures + (1.0 - part) * references.to(pictures).repeat(rounds, 1, 1, 1)
+
+
+def _features(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
+    """Say where crops show what is neither skin nor reaches into a mask from its rim, (N, 1, S, S) in [0, 1]."""
+    skin = F.adaptive_avg_pool2d(find_skin(crops, landmarks5), GRID) > 0.75
+    inside = F.adaptive_avg_pool2d(mask, GRID) > 0.0
+    found = (inside & ~skin & ~reach_in(~skin, ~inside)).float()
+    grown = F.max_pool2d(found, 3, stride=1, padding=1)
+    return F.interpolate(grown, size=crops.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def find_covered(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:

@@ -55,6 +55,15 @@ def test_hair_that_comes_in_with_another_face_stays_out_and_its_skin_comes_in():
     torch.testing.assert_close(same, FRINGED, rtol=0, atol=1e-6)
 
 
+def test_the_persons_own_brow_is_never_given_back():
+    brow, green = disc(0.5, 0.29, 0.05, 0.025), torch.tensor([0.1, 0.4, 0.1])
+    person, other = paint(BARE, brow, green), paint(BARE, FRINGE, HAIR)
+    result = leave_out_covered(other, person, POINTS, MASK)
+    torch.testing.assert_close(result * brow, other * brow, rtol=0, atol=0.05)
+    beside = disc(0.3, 0.29, 0.03, 0.02) * MASK.gt(0.9)
+    torch.testing.assert_close(result * beside, person * beside, rtol=0, atol=0.05)
+
+
 def test_what_skin_surrounds_is_part_of_the_face():
     mole = paint(BARE, disc(0.62, 0.68, 0.02, 0.02), HAIR)
     lips = paint(mole, disc(0.5, 0.735, 0.1, 0.025), torch.tensor([0.7, 0.15, 0.2]))
