@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .console import say
+from .telling import in_number
 
 SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".dib", ".avif",
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         document = {"files": files, "problems": audit.problems, "not_looked_at": audit.passed_over, "status": status}
         say(json.dumps(document, indent=1))
     found = ", ".join(f"{levels[level]} {level}" for level in ("secret", "personal", "note"))
-    audit.line(f"{audit.count} files: {found}. {audit.passed_over} other files were not looked at.")
+    audit.line(f"{in_number(audit.count, 'file')}: {found}. Other files that were not looked at: {audit.passed_over}.")
     return status
 
 

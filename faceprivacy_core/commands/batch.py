@@ -184,8 +184,7 @@ def _run_method(
 def summary_line(report: dict[str, Any], phrases: Phrases = ENGLISH) -> str:
     """Say in one line what the held-out recognisers see."""
     held_out = [r for face in report["faces"] for r in face["recognizers"] if r["role"] == "held out"]
-    recognised = sum(r["verified_fmr_1e-3"] for r in held_out)
-    return phrases(
-        "{faces} faces, {known} of {asked} held-out comparisons still recognise the person, {seconds:.0f} s",
-        faces=len(report["faces"]), known=recognised, asked=len(held_out), seconds=report["seconds"],
-    )  # fmt: skip
+    recognised, count = sum(r["verified_fmr_1e-3"] for r in held_out), len(report["faces"])
+    said = "{known} of {asked} held-out comparisons still recognise the person, {seconds:.0f} s"
+    text = f"1 face, {said}" if count == 1 else f"{{faces}} faces, {said}"
+    return phrases(text, faces=count, known=recognised, asked=len(held_out), seconds=report["seconds"])

@@ -12,7 +12,7 @@ from ..files import make_folder
 from . import workers
 from .inputs import Plan
 from .resuming import Progress, Task, add_resuming_options, open_manifest
-from .telling import Teller, add_json_option
+from .telling import Teller, add_json_option, in_number
 
 Write = Callable[[Path, Path], str]
 
@@ -57,11 +57,11 @@ def write_each(plan: Plan, args: argparse.Namespace, write: Write | None) -> int
             _share(tasks, args, progress, tell) if write is None else (_do(task, args, write, progress, tell) for task in tasks)
         )
         written = sum(done)
-    others = f" {len(plan.passed_over)} other files were passed over." if plan.passed_over else ""
+    others = f" Other files passed over: {len(plan.passed_over)}." if plan.passed_over else ""
     kept = f" {len(progress.kept)} were there already." if progress.kept else ""
     status = 1 if written < len(tasks) or plan.refused or progress.failed_before else 0
     tell.end(
-        f"{written} of {progress.count} pictures written to {args.out}.{kept}{others}",
+        f"{written} of {in_number(progress.count, 'picture')} written to {args.out}.{kept}{others}",
         written=written, of=progress.count, kept=len(progress.kept), passed_over=len(plan.passed_over), status=status,
     )  # fmt: skip
     return status

@@ -17,6 +17,7 @@ from .inputs import make_plan
 from .key_choice import add_key_arguments, chosen_key
 from .model_options import add_model_options, load_model
 from .protecting import REGIONS, add_small_face_options
+from .telling import in_number
 
 GROW = 2.0
 """Percent by which the mask is widened, to reach the hairline."""
@@ -143,5 +144,8 @@ def _encrypt_file(
     write_together(files, replace=args.force)
     back = ", ".join("exact" if r.recovered_psnr == float("inf") else f"{r.recovered_psnr:.1f} dB" for r in encrypted.reports)
     seconds = time.perf_counter() - started
-    lost = f"{blurred} small faces pixelated, which no key brings back; " if blurred else ""
-    return lost + f"{len(encrypted.reports)} faces, {len(container)} bytes sealed, come back at {back}, {seconds:.0f} s"
+    lost = f"{in_number(blurred, 'small face')} pixelated, which no key brings back; " if blurred else ""
+    return (
+        lost
+        + f"{in_number(len(encrypted.reports), 'face')}, {len(container)} bytes sealed, come back at {back}, {seconds:.0f} s"
+    )

@@ -70,7 +70,7 @@ def make_plan(inputs: Sequence[Path], out: Path, *, recursive: bool = False, cli
             raise InputError(f"Expected a picture or a folder, found nothing at {path}.")
     plan.pictures = list(dict.fromkeys(plan.pictures))
     if not plan.pictures:
-        others = f" Passed over: {len(plan.passed_over)} files." if plan.passed_over else ""
+        others = f" Files passed over: {len(plan.passed_over)}." if plan.passed_over else ""
         raise InputError(f"Expected at least one picture ({', '.join(SUFFIXES)}), found none in the given folders.{others}")
     plan.refused |= check_outputs(plan.pictures, out, plan.below)
     plan.refused |= {path: NO_CLIPS for path in plan.pictures if is_clip(path) and not clips}

@@ -12,6 +12,7 @@ from .inputs import make_plan
 from .key_choice import chosen_key
 from .model_options import add_model_options, load_model
 from .protecting import REGIONS
+from .telling import in_number
 
 if TYPE_CHECKING:
     from ..diffusion.model import LatentModel
@@ -80,4 +81,4 @@ def _recover_file(path: Path, target: Path, args: argparse.Namespace, key: Priva
     inversion = open_inversion(stored, model)
     recovered = recover_faces(to_tensor(picture), inversion, model, MaskSettings(Region(args.region)))
     write_file(result, png_bytes(to_pixels(recovered), opened.look), private=True, replace=args.force)
-    return f"{inversion.num_faces} faces recovered. The result shows real people: it is not protected."
+    return f"{in_number(inversion.num_faces, 'face')} recovered. The result shows real people: it is not protected."

@@ -20,6 +20,11 @@ def add_json_option(parser: Any) -> None:
     )
 
 
+def in_number(count: int, what: str) -> str:
+    """Say how many there are of something, in English; its plural ends in s."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 @dataclass(eq=False)
 class Teller:
     """Says what becomes of every file.

@@ -45,7 +45,7 @@ def test_all_pictures_are_written_and_the_others_named(folder: Path, tmp_path: P
     said = capsys.readouterr().out
     assert "notes.txt: passed over" in said
     assert "4 of 4 pictures written" in said
-    assert "1 other files were passed over" in said
+    assert "Other files passed over: 1." in said
 
 
 @pytest.mark.parametrize("error", [InputError("too odd"), OSError(28, "No space left"), PermissionError(13, "denied")])

@@ -79,7 +79,7 @@ def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: py
 
 
 def test_no_picture_at_all_is_an_error(tmp_path: Path):
-    with pytest.raises(InputError, match=r"Passed over: 1 files"):
+    with pytest.raises(InputError, match=r"Files passed over: 1"):
         make_plan([touched(tmp_path, "a.txt")], tmp_path / "out")
     with pytest.raises(InputError, match="found nothing at"):
         make_plan([tmp_path / "gone.png"], tmp_path / "out")

@@ -107,7 +107,8 @@ def asked() -> set[str]:
         report = clip_report(is_known, away)
         report.sheet(phrases)
         report.summary(phrases)
-    summary_line({"faces": [], "seconds": 1.0}, phrases)
+    for faces in ([], [{"recognizers": []}]):
+        summary_line({"faces": faces, "seconds": 1.0}, phrases)
     for said in NO_FACE_SAID.values():
         phrases(f"0 faces, {said}")
     phrases("Written: {files}", files="")

@@ -54,7 +54,7 @@ def _tiff_with_small_page() -> bytes:
 def test_a_plain_picture_has_no_findings(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = written(tmp_path, encoded(suffix), suffix)
     assert kinds(capsys, path) == set()
-    assert run(capsys, path) == (0, "1 files: 0 secret, 0 personal, 0 note. 0 other files were not looked at.\n")
+    assert run(capsys, path) == (0, "1 file: 0 secret, 0 personal, 0 note. Other files that were not looked at: 0.\n")
 
 
 GPS = {0: b"\2\3\0\0", 1: "N", 2: (48.0, 8.0, 14.0)}
