@@ -14,6 +14,7 @@ Needs Python 3.10 or newer and nothing else; the rest goes into .venv and .host 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -81,6 +82,9 @@ def main() -> int:
     parser.add_argument("command", choices=["demo", "test", "host", "setup", "thumbnails", "api"])
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="options of the command")
     options = parser.parse_args()
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # threads that spin while they wait take five times as long beside another program
     if options.command == "setup":
         return run_setup()
     if options.command == "test":

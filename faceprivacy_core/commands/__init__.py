@@ -62,7 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 done, 1 could not be done (the reason is on the error stream), 130 stopped, 141 nobody reads on.
+
+    Note:
+        Threads wait without spinning (``OMP_WAIT_POLICY``, unless it is set): where another program is busy, spinning ones take
+        five times as long.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(prog="faceprivacy", description=__doc__)
     parser.add_argument("--version", action=ShowVersion)

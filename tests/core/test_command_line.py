@@ -48,6 +48,21 @@ def test_reading_the_command_line_loads_nothing_that_takes_long():
     assert SLOW_TO_LOAD & set(ran.stderr.split()) == set()
 
 
+def test_threads_that_wait_do_not_spin_unless_somebody_said_so():
+    code = (
+        "import os, sys\nfrom faceprivacy_core.commands import main\n"
+        "try:\n    main(['--version'])\nexcept SystemExit:\n    pass\n"
+        "sys.stderr.write(os.environ['OMP_WAIT_POLICY'] + ' torch' * ('torch' in sys.modules))"
+    )
+    for given, waits in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+        ran = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )  # fmt: skip
+        assert ran.stderr == waits
+
+
 @pytest.mark.slow
 def test_a_run_over_files_loads_converters_and_the_model_only_when_they_are_used():
     ran = _python("import sys\nimport faceprivacy_core.commands.batch\nsys.stderr.write(' '.join(sys.modules))")
