@@ -18,13 +18,24 @@ from torch import Tensor
 
 from .auditions import Audition, audition, judge_in_place
 from .builtin.donors import rim_of
-from .candidates import best_of
+from .candidates import best_of, judge
 from .diffusion.model import Capability, LatentModel, enlarger, require
-from .donors import DonorSettings, Person, choose_donors, donor_costs, donor_pictures, fill_in, see_person, take_person
+from .donors import (
+    DonorSettings,
+    Person,
+    choose_donors,
+    donor_costs,
+    donor_pictures,
+    fill_in,
+    places_of,
+    see_person,
+    take_person,
+)
 from .embeddings.inversion import ModelIdentity, inversion_of_tokens
 from .embeddings.schedule import recover_schedule
 from .errors import InputError, NumericalError
 from .freed import give_back
+from .gentle_push import push_gently
 from .guidance.build import CombinedEnergy, EnergyWeights, build_energy
 from .images import crop_faces, crop_landmarks, cut, paste_faces, take_crops
 from .masks import MaskSettings, Region, draw_masks
@@ -51,6 +62,8 @@ ROUNDS = 3
 """How often new candidates are drawn where none passed."""
 LARGER_COST = 1.0
 """Cost of the next larger mask: what can stay of the photograph stays, if a donor fits about as well."""
+PLACE_COST = 1.0
+"""Cost of every donor that fits better; what is seen of a drawn face alone knows nothing of pose, light and apparent sex."""
 
 
 class Look(str, Enum):
@@ -86,6 +99,8 @@ class AnonymizeSettings(RegenerateSettings):
             of `mask` is then the most that is replaced. Of the inner face what hair, beard or a hat covers is tried to be kept
             first; see `outlines`.
         insist: Accept only faces that no recogniser takes for the person; without it the best is taken as it is.
+        gentle_push: With `insist`, lead the best candidate away from the person where recognisers find a likeness, so that
+            donors may be chosen by how they look in the person's place; see `gentle_push`.
         floor: Similarity to the original below which nothing more is pushed.
         diversity: Weight of the push between variants.
     """
@@ -98,6 +113,7 @@ class AnonymizeSettings(RegenerateSettings):
     candidates: int = 3
     inner_first: bool = True
     insist: bool = True
+    gentle_push: bool = True
     floor: float = 0.0
     diversity: float = 1.0
 
@@ -113,6 +129,11 @@ class AnonymizeSettings(RegenerateSettings):
             raise InputError(f"Expected a diversity >= 0, got {self.diversity}.")
         if self.candidates < 1:
             raise InputError(f"Expected at least one candidate, got {self.candidates}.")
+
+    @property
+    def pushes(self) -> bool:
+        """Say whether candidates are led away from the person."""
+        return self.insist and self.gentle_push
 
     def masks_to_try(self) -> tuple[DrawMasks, ...]:
         """Return how masks are drawn, the smallest first."""
@@ -255,7 +276,7 @@ def _audition(model: LatentModel, person: Person, masks: Sequence[Tensor], setti
     size = person.latents.shape[-1]
     rim = torch.stack([rim_of(mask, size) for mask in masks]).amax(0)
     costs = donor_costs(model.donors, person, settings.donors, rim)
-    return audition(model, person, costs, masks, settings.donors)
+    return audition(model, person, costs, masks, settings.donors, pushed=settings.pushes)
 
 
 def _masks_by_cost(heard: Sequence[Audition], settings: AnonymizeSettings) -> Tensor:
@@ -334,19 +355,36 @@ def _draw_some(
     kept: list[Tensor | None] = [None] * (settings.variants * len(crops))
     energies: tuple[float, ...] = ()
     for attempt in range(ROUNDS if settings.insist else 1):
-        tell = tell_donors(model, person, ranking.roll(-attempt * settings.donors.among, dims=1), changeable, settings.donors)
+        ordered = ranking.roll(-attempt * settings.donors.among, dims=1)
+        tell = tell_donors(model, person, ordered, changeable, settings.donors)
         results, energies = regenerate_crops(
             person.crops, changeable, crops, model, drawn, make_energy, tell=tell, seeds=seeds, progress=progress
         )  # fmt: skip
         results, verdict = judge_in_place(results, person, mask, detector)
-        passed = verdict.passed if settings.insist else torch.isfinite(verdict.cost)
-        best = best_of(torch.where(passed, verdict.cost, torch.inf), len(crops), settings.variants)
-        for place, index in enumerate(best.tolist()):
-            if kept[place] is None and passed[index]:
-                kept[place] = results[index].clone()  # not a view that would keep all candidates
+        fit = verdict.reachable if settings.pushes else verdict.passed if settings.insist else torch.isfinite(verdict.cost)
+        chosen = choose_donors(ordered, seeds, settings.donors)
+        cost = verdict.cost + PLACE_COST * places_of(chosen, ordered)
+        best = best_of(torch.where(fit, cost, torch.inf), len(crops), settings.variants)
+        liked, passed = results[best], fit[best]  # a copy, not a view that would keep all candidates
+        if settings.pushes:
+            liked, unknown = _lead_away(liked, person, mask, model, [seeds[index] for index in best.tolist()])
+            passed = passed & unknown
+        for place, one in enumerate(liked):
+            if kept[place] is None and passed[place]:
+                kept[place] = one
         if all(one is not None for one in kept):
             break
     return kept, energies
+
+
+def _lead_away(
+    drawn: Tensor, person: Person, mask: Tensor, model: LatentModel, seeds: Sequence[int]
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Lead drawn faces (V * N, 3, S, S) away from N people; return them, and for which nobody takes them any more, (V * N,)."""
+    change = push_gently(fill_in(person.crops, mask, drawn), mask, person, model, seeds)
+    led = (drawn + change).clamp(0.0, 1.0)
+    shown = fill_in(person.crops, mask, led)
+    return led, judge(shown, person.landmarks5, person.vectors, person.recognizers, None).passed
 
 
 def tell_donors(model: LatentModel, person: Person, ranking: Tensor, mask: Tensor, settings: DonorSettings) -> Tell:
@@ -369,9 +407,9 @@ def tell_donors(model: LatentModel, person: Person, ranking: Tensor, mask: Tenso
 
 
 def told_of(model: LatentModel, pictures: Tensor, start: Tensor) -> Told:
-    """Tell the model pictures (R, 3, S, S) at every noise level; the drawing starts from others (R, 3, S, S), all in [0, 1]."""
+    """Tell the model pictures (R, 3, S, S) in [0, 1] at every noise level; drawn is what it changes in a start like them."""
     with torch.no_grad():
         tokens = in_parts(lambda part: model.read_tokens(model.encode(part))["unet"], pictures)
         latents = in_parts(model.encode, start)
     inversion = inversion_of_tokens(tokens, model.empty.tokens, ModelIdentity(model.name))
-    return Told(inversion, recover_schedule(), latents)
+    return Told(inversion, recover_schedule(), latents, start)

@@ -12,7 +12,7 @@ from .blending import match_seam, seam_misfit
 from .builtin.model import FaceEncoder
 from .candidates import Verdict, judge
 from .donors import DonorSettings, Person, donor_pictures, fill_in, light_up, take_person
-from .outlines import leave_out_covered, outline_misfit
+from .outlines import find_skin, leave_out_covered, outline_misfit
 from .protocols import FaceDetector
 
 SHORT_LIST = 20
@@ -60,7 +60,8 @@ def judge_in_place(
 
 def visible_misfit(fitted: Tensor, person: Person, mask: Tensor) -> Tensor:
     """Say how much one sees of where a face ends: seams, hair and beard cut off, (V * N,). Arguments as above."""
-    seams = seam_misfit(fitted, person.crops, mask).cpu()
+    skin = find_skin(person.crops.cpu(), person.landmarks5)
+    seams = seam_misfit(fitted, person.crops, mask, skin).cpu()
     return seams / SEAM_UNIT + outline_misfit(fitted, person.crops, person.landmarks5, mask) / OUTLINE_UNIT
 
 
@@ -81,7 +82,7 @@ class Audition:
 
 
 def audition(
-    model: FaceEncoder, person: Person, costs: Tensor, masks: Sequence[Tensor], settings: DonorSettings
+    model: FaceEncoder, person: Person, costs: Tensor, masks: Sequence[Tensor], settings: DonorSettings, *, pushed: bool = False
 ) -> list[Audition]:  # fmt: skip
     """Order the best ranked donors by how they look in the person's place, as they are, for each of several masks.
 
@@ -91,17 +92,19 @@ def audition(
         costs: (N, D) of `donors.donor_costs`; the donors that cost least are tried.
         masks: Of (N, 1, S, S) in [0, 1], how much of a face will be taken.
         settings: How a donor is chosen.
+        pushed: Whether what is drawn will be led away from the person, so that donors pass who come near it; see
+            `candidates.REACH`.
     """
     groups = [group.tolist() for group in torch.arange(len(person.crops)).split(PEOPLE_AT_ONCE)]
     heard = [
-        _hear_lists(model, take_person(person, group), costs[group], [mask[group] for mask in masks], settings)
+        _hear_lists(model, take_person(person, group), costs[group], [mask[group] for mask in masks], settings, pushed)
         for group in groups
     ]
     return [_join(of_mask) for of_mask in zip(*heard, strict=True)]
 
 
 def _hear_lists(
-    model: FaceEncoder, person: Person, costs: Tensor, masks: Sequence[Tensor], settings: DonorSettings
+    model: FaceEncoder, person: Person, costs: Tensor, masks: Sequence[Tensor], settings: DonorSettings, pushed: bool
 ) -> list[Audition]:  # fmt: skip
     """Hear list after list until a donor passes for everybody in one of the masks; the first list where none does."""
     ranked = costs.clamp(max=NOBODY_ELSE).sort(dim=1, stable=True)
@@ -110,14 +113,20 @@ def _hear_lists(
     heard: list[list[Audition]] = []
     for first in lists:
         some = slice(first, first + SHORT_LIST)
-        heard.append(_hear(model, person, ranked.indices[:, some], worse[:, some], masks, settings))
+        heard.append(_hear(model, person, ranked.indices[:, some], worse[:, some], masks, settings, pushed))
         if bool(torch.stack([one.passed for one in heard[-1]]).any(0).all()):
             return heard[-1]
     return heard[0]
 
 
 def _hear(
-    model: FaceEncoder, person: Person, listed: Tensor, worse: Tensor, masks: Sequence[Tensor], settings: DonorSettings
+    model: FaceEncoder,
+    person: Person,
+    listed: Tensor,
+    worse: Tensor,
+    masks: Sequence[Tensor],
+    settings: DonorSettings,
+    pushed: bool,
 ) -> list[Audition]:  # fmt: skip
     """Look at all who are listed (N, K), each so much worse than the best; ask the recognisers about those that fit best."""
     plain = [donor_pictures(model, chosen, person, replace(settings, match_colour=False)) for chosen in listed.T]
@@ -134,7 +143,8 @@ def _hear(
             pictures = torch.cat([torch.stack(lit)[places, people] for places in finalists.T])
             _, verdict = judge_in_place(pictures, person, mask, None)
             costs.append(verdict.cost.view(-1, len(listed)).T + liked.gather(1, finalists))
-            passed.append(verdict.passed.view(-1, len(listed)).T)
+            fit = verdict.reachable if pushed else verdict.passed
+            passed.append(fit.view(-1, len(listed)).T)
             if bool(torch.cat(passed, dim=1).any(1).all()):
                 break
         asked = by_look[:, : sum(part.shape[1] for part in passed)]

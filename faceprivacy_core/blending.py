@@ -117,11 +117,17 @@ def _is_skin(images: Tensor) -> Tensor:
     return (difference.abs().amax(1, keepdim=True) < SKIN_SPREAD) & (tint.abs().amax(1, keepdim=True) < SKIN_TINT)
 
 
-def seam_misfit(pictures: Tensor, references: Tensor, mask: Tensor) -> Tensor:
-    """Say how much a seam shows: mean difference along the rim (V * N,), whatever is on both sides. Arguments as above."""
+def seam_misfit(pictures: Tensor, references: Tensor, mask: Tensor, skin: Tensor) -> Tensor:
+    """Say how much a seam shows: difference along the rim over its length, (V * N,).
+
+    Args:
+        pictures, references, mask: See `match_seam`.
+        skin: (N, 1, S, S), 1 where the references show skin. Where a mask ends at hair or background there is an edge anyway.
+    """
     difference, _ = seam(pictures, references, mask)
-    rim = _repeat(_rim(mask), pictures)
-    return (difference.abs().mean(1, keepdim=True) * rim).sum((1, 2, 3)) / rim.sum((1, 2, 3)).clamp(min=1.0)
+    difference, rim = difference.abs(), _repeat(_rim(mask), pictures)
+    seen = rim * _repeat(skin, pictures) * (difference.amax(1, keepdim=True) < MAX_SEAM)
+    return (difference.mean(1, keepdim=True) * seen).sum((1, 2, 3)) / rim.sum((1, 2, 3)).clamp(min=1.0)
 
 
 def spread_out(values: Tensor, weight: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from .protocols import FaceDetector, FaceRecognizer
 ACCEPTED_FMR = 0.01
 MARGIN = 0.02
 """A candidate has to stay this far below the lenient threshold at which two pictures are taken for one person."""
+REACH = 0.15
+"""A candidate that is going to be led away (see `gentle_push`) may be this far above it."""
 MAX_DRIFT = 0.035
 """Largest mean distance of its landmarks from the person's, as a fraction of the crop's side."""
 DRIFT_UNIT = 0.01
@@ -29,12 +31,14 @@ class Verdict:
     """What is said of R candidates.
 
     Attributes:
-        passed: (R,) bool.
+        passed: (R,) bool, in its place and unknown to the recognisers.
+        reachable: (R,) bool, in its place and not more like the person than REACH.
         cost: (R,) the lower, the better; infinite where no face is seen.
         nearness: (R,) largest similarity to the person, counted from the threshold.
     """
 
     passed: Tensor
+    reachable: Tensor
     cost: Tensor
     nearness: Tensor
 
@@ -64,11 +68,11 @@ def judge(
         for vectors, known, recognizer in zip(seen, person, recognizers, strict=True)
     ]
     nearness = torch.stack(near).amax(0)
-    passed, cost = nearness < -MARGIN, nearness.clamp(min=-MARGIN) * 20.0
+    cost, in_place = nearness.clamp(min=-MARGIN) * 40.0, torch.ones(len(candidates), dtype=torch.bool)
     if detector is not None:
         drift, unsure = find_again(candidates, places, detector)
-        passed, cost = passed & (drift < MAX_DRIFT), cost + drift / DRIFT_UNIT + unsure / UNSURE_UNIT
-    return Verdict(passed, cost, nearness)
+        in_place, cost = drift < MAX_DRIFT, cost + drift / DRIFT_UNIT + unsure / UNSURE_UNIT
+    return Verdict(in_place & (nearness < -MARGIN), in_place & (nearness < REACH), cost, nearness)
 
 
 def find_again(crops: Tensor, landmarks5: Tensor, detector: FaceDetector) -> tuple[Tensor, Tensor]:

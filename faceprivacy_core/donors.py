@@ -22,9 +22,12 @@ from .faces.sight import embed_all
 from .outlines import find_skin
 from .ovals import SKIN
 from .protocols import FaceRecognizer
+from .strands import clear_forehead
 
-POSE_UNIT = 0.006
+POSE_UNIT = 0.004
 """Distance of landmarks, as a fraction of the crop's side, that costs as much as SKIN_UNIT."""
+TURN_UNIT = 0.06
+"""Difference of `read_turn` that costs as much as POSE_UNIT; twice as much costs four times that."""
 SKIN_UNIT = 0.08
 AGE_COST = 5.0
 """Cost of an apparent age that is not the person's, times how sure it is; see `builtin.donors.SEX_COST`."""
@@ -142,11 +145,13 @@ def donor_costs(bank: DonorBank, person: Person, settings: DonorSettings, rim: T
     points = (person.landmarks5.float().cpu() + 0.5) / side
     pose = (points[:, None] - bank.landmarks5[None]).square().sum(-1).mean(-1).sqrt()
     skin = torch.cdist(skin_colour(person.crops.cpu(), person.landmarks5), bank.skin)
-    cost = pose / POSE_UNIT + skin / SKIN_UNIT
+    turn = read_turn(points)[:, None] - read_turn(bank.landmarks5)[None]
+    cost = pose / POSE_UNIT + (turn / TURN_UNIT).square() + skin / SKIN_UNIT
     woman = read_woman(bank, person.latents) + WOMAN_TRUST
     older = read_trait(bank, bank.older, person.latents) - OLDER_DOUBT
-    cost = cost + SEX_COST * _misfit_of_trait(bank.women, woman, settings, settings.sex, Sex.WOMAN)
-    cost = cost + AGE_COST * _misfit_of_trait(bank.older, older, settings, settings.age, Age.OLDER)
+    looks = (bank.women.float() + read_woman(bank, bank.latents)) / 2.0
+    cost = cost + SEX_COST * _misfit_of_trait(bank.women, looks, woman, settings, settings.sex, Sex.WOMAN)
+    cost = cost + AGE_COST * _misfit_of_trait(bank.older, bank.older.float(), older, settings, settings.age, Age.OLDER)
     if rim is not None:
         misfit = torch.stack([rim_misfit(bank.latents, z, r) for z, r in zip(person.latents, rim.float().cpu(), strict=True)])
         cost = cost + RIM_COST * misfit / misfit.median(dim=1, keepdim=True).values.clamp(min=1e-6)
@@ -157,14 +162,25 @@ def donor_costs(bank: DonorBank, person: Person, settings: DonorSettings, rim: T
     return cost
 
 
-def _misfit_of_trait(has: Tensor, read: Tensor, settings: DonorSettings, asked: Sex | Age, named: Sex | Age) -> Tensor:
-    """Return how little a trait (D,) of the donors, which has a name, is what is asked or was read (N,); (N, D) or (1, D)."""
-    has_it = has.float()[None]
+def _misfit_of_trait(
+    has: Tensor, looks: Tensor, read: Tensor, settings: DonorSettings, asked: Sex | Age, named: Sex | Age
+) -> Tensor:  # fmt: skip
+    """Say how little a trait of the donors, which has a name, is what is asked or was read off the person.
+
+    Args:
+        has: (D,) bool, which donors have it.
+        looks: (D,) in [0, 1], how much they look like it; who is hard to read gets a donor who is.
+        read: (N,) in [0, 1], how much the person does.
+        settings, asked, named: See `DonorSettings`.
+
+    Returns:
+        (N, D) or (1, D).
+    """
     if asked not in (Sex.LIKE_THE_PERSON, Age.LIKE_THE_PERSON):
-        return ASKED * (has_it - float(asked is named)).abs()
+        return ASKED * (has.float()[None] - float(asked is named)).abs()
     if not settings.follow_traits:
-        return torch.zeros_like(has_it)
-    return (read[:, None] - has_it).abs()
+        return torch.zeros_like(looks)[None]
+    return (read[:, None] - looks[None]).abs()
 
 
 def choose_donors(ranking: Tensor, seeds: Sequence[int], settings: DonorSettings) -> Tensor:
@@ -181,6 +197,12 @@ def choose_donors(ranking: Tensor, seeds: Sequence[int], settings: DonorSettings
     return torch.stack(chosen)
 
 
+def places_of(chosen: Tensor, ranking: Tensor) -> Tensor:
+    """Say at which place of the rankings (N, D) of N faces the chosen donors (V * N,) stand first, from 0, (V * N,)."""
+    rows = ranking.repeat(len(chosen) // len(ranking), 1)
+    return (rows == chosen[:, None]).int().argmax(dim=1)
+
+
 def donor_pictures(model: FaceEncoder, chosen: Tensor, person: Person, settings: DonorSettings) -> Tensor:
     """Draw the chosen donors as crops (R, 3, S, S) in [0, 1], in the person's colours if asked for."""
     drawn = torch.stack([_decode(model, number) for number in chosen.tolist()]).to(model.device)
@@ -192,8 +214,9 @@ def _decode(model: FaceEncoder, number: int) -> Tensor:
     known = _decoded.setdefault(model, {})
     if number not in known:
         with torch.no_grad():
-            picture = model.decode(model.donors.latents[number : number + 1].to(model.device))
-        known[number] = (picture[0].clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu()
+            picture = model.decode(model.donors.latents[number : number + 1].to(model.device)).clamp(0.0, 1.0)
+        points = model.donors.landmarks5[number : number + 1] * picture.shape[-1] - 0.5
+        known[number] = (clear_forehead(picture.cpu(), points)[0] * 255.0).round().to(torch.uint8)
     return known[number]
 
 
@@ -222,6 +245,14 @@ def fill_in(originals: Tensor, mask: Tensor, pictures: Tensor) -> Tensor:
     variants = len(pictures) // len(originals)
     around, inside = originals.repeat(variants, 1, 1, 1), mask.repeat(variants, 1, 1, 1)
     return inside * pictures + (1.0 - inside) * around
+
+
+def read_turn(landmarks5: Tensor) -> Tensor:
+    """Say how far heads are turned aside: how far the nose of (N, 5, 2) lies off the middle, in distances between the eyes."""
+    eyes, nose, mouth = landmarks5[:, :2], landmarks5[:, 2], landmarks5[:, 3:]
+    across = eyes[:, 1] - eyes[:, 0]
+    off = nose - (eyes.mean(1) + mouth.mean(1)) / 2.0
+    return (off * across).sum(1) / across.square().sum(1).clamp(min=1e-12)
 
 
 def skin_colour(crops: Tensor, landmarks5: Tensor) -> Tensor:

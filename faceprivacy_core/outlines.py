@@ -35,6 +35,10 @@ MIN_CHEEKS = 0.85
 """Part of the cheeks that has to be skin for the outline to be believed; half a face in shadow is still a face."""
 RIM_PART = 12
 """Faces are compared along the rim of a mask, over this part of the side."""
+BETWEEN_TEMPLES = 0.19
+"""Half the width of what brows and lashes may fill of the eyes' oval, as a fraction of the side; beyond it they are hair."""
+TORN = 3.0
+"""Hair beside the eyes counts for so much more: what lies so near to them is not left out."""
 SOFTNESS = 0.02
 """Standard deviation of the blur that softens an outline, as a fraction of the side."""
 
@@ -99,17 +103,18 @@ def leave_out_covered(pictures: Tensor, references: Tensor, landmarks5: Tensor, 
     whole = mask.cpu().repeat(rounds, 1, 1, 1)
     fitted = fit_to_skin(pictures.cpu(), landmarks5.cpu().repeat(rounds, 1, 1), whole)
     part = torch.where(whole > 0.0, fitted / whole.clamp(min=1e-6), 1.0)
-    part = torch.maximum(part, _features(references.cpu(), landmarks5.cpu(), mask.cpu()).repeat(rounds, 1, 1, 1)).to(pictures)
+    own = _features(references.cpu(), landmarks5.cpu(), mask.cpu()).float()
+    own = F.interpolate(own, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+    part = torch.maximum(part, own.repeat(rounds, 1, 1, 1)).to(pictures)
     return part * pictures + (1.0 - part) * references.to(pictures).repeat(rounds, 1, 1, 1)
 
 
 def _features(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
-    """Say where crops show what is neither skin nor reaches into a mask from its rim, (N, 1, S, S) in [0, 1]."""
+    """Say where crops show what is neither skin nor reaches into a mask from its rim, (N, 1, GRID, GRID) bool."""
     skin = F.adaptive_avg_pool2d(find_skin(crops, landmarks5), GRID) > 0.75
     inside = F.adaptive_avg_pool2d(mask, GRID) > 0.0
     found = (inside & ~skin & ~reach_in(~skin, ~inside)).float()
-    grown = F.max_pool2d(found, 3, stride=1, padding=1)
-    return F.interpolate(grown, size=crops.shape[-2:], mode="bilinear", align_corners=False)
+    return F.max_pool2d(found, 3, stride=1, padding=1) > 0.0
 
 
 def find_covered(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
@@ -140,7 +145,9 @@ def outline_misfit(pictures: Tensor, references: Tensor, landmarks5: Tensor, mas
     theirs = theirs.repeat(rounds, 1, 1, 1)
     reach = 2 * (GRID // RIM_PART) + 1
     rim = F.max_pool2d(1.0 - taken, reach, stride=1, padding=reach // 2) * taken
-    misfit = (ours & ~theirs) * taken + (theirs & ~ours) * rim
+    beside = EYES.on_grid(GRID) & ~replace(EYES, radius_x=BETWEEN_TEMPLES).on_grid(GRID)
+    torn = beside & (taken > 0.5) & (F.adaptive_avg_pool2d(find_skin(pictures.cpu(), places), GRID) <= 0.5)
+    misfit = (ours & ~theirs) * taken + (theirs & ~ours) * rim + TORN * torn
     return misfit.sum((1, 2, 3)) / rim.sum((1, 2, 3)).clamp(min=1e-6)
 
 

@@ -48,11 +48,14 @@ class Told:
         inversion: Tokens of N or of R faces.
         schedule: When they act.
         start: (R or N, C, h, w) latents that are noised to begin with.
+        pictures: (R, 3, S, S) in [0, 1] that the start is the encoding of, to which what the model changes is added, so that
+            the autoencoder takes nothing from them. None takes what is decoded as it is.
     """
 
     inversion: FaceInversion
     schedule: StageSchedule
     start: Tensor
+    pictures: Tensor | None = None
 
 
 Tell = Callable[[Tensor, FaceCrops, Sequence[int]], Told]
@@ -216,7 +219,10 @@ def regenerate_crops(
             denoiser, background.restore(start + sigmas[0] * noise, float(sigmas[0])), sigmas, None,
             edit_denoised=guidance, background=background, progress=part_of(progress, learnt, total),
         )  # fmt: skip
-        return in_parts(decode, x).cpu(), () if guidance is None else guidance.history
+        drawn = in_parts(decode, x)
+        if told.pictures is not None:
+            drawn = (told.pictures.to(drawn) + drawn - in_parts(decode, start)).clamp(0.0, 1.0)
+        return drawn.cpu(), () if guidance is None else guidance.history
 
 
 def guided_at_a_time(device: str) -> int:

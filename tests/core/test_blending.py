@@ -44,7 +44,15 @@ def test_a_difference_of_colour_is_gone_at_the_seam_and_a_law_of_no_seam_changes
     matched = match_seam(shifted, reference, mask)
     torch.testing.assert_close(matched, reference, rtol=0, atol=0.01)
     torch.testing.assert_close(match_seam(reference, reference, mask), reference, rtol=0, atol=1e-6)
-    assert float(seam_misfit(matched, reference, mask).max()) < 0.1 * float(seam_misfit(shifted, reference, mask).min())
+    shown = float(seam_misfit(shifted, reference, mask, EVERYWHERE).min())
+    assert float(seam_misfit(matched, reference, mask, EVERYWHERE).max()) < 0.1 * shown
+
+
+def test_no_seam_is_seen_where_a_mask_ends_at_something_else_than_skin_or_at_an_edge():
+    reference, mask = grain(2), soft_mask()
+    assert float(seam_misfit(reference + 0.1, reference, mask, 0.0 * EVERYWHERE).max()) == 0.0
+    assert float(seam_misfit(reference + 1.5 * MAX_SEAM, reference, mask, EVERYWHERE).max()) == 0.0
+    assert float(seam_misfit(reference + 0.1, reference, mask, EVERYWHERE).min()) > 0.05
 
 
 def test_hair_against_skin_is_not_carried_into_the_face():

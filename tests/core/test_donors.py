@@ -11,7 +11,7 @@ from faceprivacy_core import auditions
 from faceprivacy_core.align import FFHQ_TEMPLATE
 from faceprivacy_core.auditions import Audition
 from faceprivacy_core.builtin.donors import DonorBank, build_donors, join_banks, read_trait, rim_of
-from faceprivacy_core.candidates import MARGIN, MAX_DRIFT, best_of, find_again, judge
+from faceprivacy_core.candidates import MARGIN, MAX_DRIFT, REACH, best_of, find_again, judge
 from faceprivacy_core.donors import (
     Age,
     DonorSettings,
@@ -20,7 +20,9 @@ from faceprivacy_core.donors import (
     choose_donors,
     donor_pictures,
     light_up,
+    places_of,
     rank_donors,
+    read_turn,
     see_person,
     skin_colour,
 )
@@ -51,6 +53,25 @@ def test_the_donor_of_the_same_pose_and_skin_comes_first():
     bank, settings = random_bank(), DonorSettings(follow_traits=False)
     for index in range(len(bank)):
         assert int(rank_donors(bank, person_like(bank, index), settings)[0, 0]) == index
+
+
+def test_a_donor_who_looks_elsewhere_comes_behind_those_who_look_the_same_way():
+    bank = random_bank()
+    straight = torch.from_numpy(FFHQ_TEMPLATE).float()[None].repeat(len(bank), 1, 1)
+    straight[1:, 2, 0] += 0.05
+    straight[1:, 0, 1] += torch.linspace(0.0, 0.002, len(bank) - 1)
+    bank = replace(bank, landmarks5=straight, skin=bank.skin[:1].expand(len(bank), 3))
+    person = person_like(bank, 2)
+    ranking = rank_donors(replace(bank, vectors={}), person, DonorSettings(follow_traits=False))
+    assert int(ranking[0, -1]) == 0
+    assert float(read_turn(straight[1:2]) - read_turn(straight[:1])) == pytest.approx(
+        0.05 / float(straight[0, 1, 0] - straight[0, 0, 0]), rel=0.02
+    )
+
+
+def test_places_are_those_in_the_ranking_of_the_own_face():
+    ranking = torch.tensor([[3, 1, 2], [2, 3, 1]])
+    assert places_of(torch.tensor([3, 3, 2, 1]), ranking).tolist() == [0, 1, 2, 2]
 
 
 def test_a_look_alike_comes_last_even_if_it_fits_best():
@@ -220,8 +241,16 @@ def test_a_candidate_passes_only_if_unknown_in_place_and_there():
     assert bool((verdict.nearness[verdict.passed] < -MARGIN).all())
     far = judge(opposite, POINTS, [vector], [recognizer], PlaceDetector(shift=2 * MAX_DRIFT * SIDE))
     assert not bool(far.passed)
+    assert not bool(far.reachable)
     blind = judge(opposite, POINTS, [vector], [recognizer], None)
     assert bool(blind.passed)
+    limit = recognizer.thresholds[0.01]
+    for above, passed, reachable in ((REACH + 0.01, False, False), (REACH - 0.01, False, True), (-MARGIN - 0.01, True, True)):
+        seen = F.normalize(torch.randn(1, 16, generator=torch.Generator().manual_seed(3)), dim=1)
+        seen = F.normalize(seen - (seen @ vector.T) * vector, dim=1)
+        known = (limit + above) * vector + (1.0 - (limit + above) ** 2) ** 0.5 * seen
+        verdict = judge(original, POINTS, [known], [recognizer], None)
+        assert (bool(verdict.passed), bool(verdict.reachable)) == (passed, reachable), above
 
 
 def test_drift_is_the_mean_distance_of_the_landmarks():

@@ -13,6 +13,7 @@ LAYERS = {
     "masks": 3, "images": 3, "texture": 3, "clean_files": 3, "blending": 4, "obscure": 4, "small_faces": 4, "faces": 4,
     "ovals": 2, "no_face": 2, "outlines": 4, "diffusion": 4,
     "builtin": 5, "embeddings": 5, "guidance": 5, "adversarial": 5, "metrics": 6, "keyed": 6, "donors": 6, "candidates": 6,
+    "strands": 5, "gentle_push": 7,
     "memory": 6, "tracks": 6, "regenerate": 7, "auditions": 7, "anonymize": 7, "protect": 7, "cloak": 7, "hide": 7, "audit": 7,
     "inversions": 7, "recover": 7, "clips": 8, "video": 3, "commands": 9, "__main__": 10, "__init__": 10,
 }  # fmt: skip
