@@ -10,6 +10,7 @@ from pathlib import Path
 
 from devtools.client import ComfyClient, Outcome
 from devtools.comfyui import make_base
+from devtools.commands import run_quietly
 from devtools.console import DevError, ProgressBar, Stopwatch, say, seconds, step
 from devtools.options import demo_parser
 from devtools.paths import HOST_TREE, WORKFLOWS, shown
@@ -54,6 +55,7 @@ def run_demo(options: argparse.Namespace) -> None:
         with watch.phase("save"):
             saved = save_outputs(client, outcome, options.out)
             saved += _before_after(photo, options.out, saved)
+            saved += _measure(photo, options.out, saved)
     except DevError as error:
         raise DevError(f"{error}\nThe host's log is {shown(server.log_path)}.") from error
     finally:
@@ -91,9 +93,19 @@ def _before_after(photo: Path, folder: Path, saved: Sequence[Path]) -> list[Path
     return [path]
 
 
+def _measure(photo: Path, folder: Path, saved: Sequence[Path]) -> list[Path]:
+    """Measure the anonymised picture with the command where the workflow saved no report that can be read."""
+    result = folder / "anonymized.png"
+    if result not in saved or any(path.name == "report.json" for path in saved):
+        return []
+    command = [sys.executable, "-m", "faceprivacy_core", "report", photo, result, "--out", folder, "--force"]
+    run_quietly(command, failure="The result could not be measured.")
+    return [folder / f"{result.stem}.report.{kind}" for kind in ("json", "png")]
+
+
 def _print_results(saved: Sequence[Path], watch: Stopwatch) -> None:
     for path in saved:
-        if path.name == "report.json":
+        if path.name.endswith("report.json"):
             verdicts = read_report(json.loads(path.read_text(encoding="utf-8")))
             faces = len({verdict.face for verdict in verdicts})
             say(f"\n{faces} face(s), compared with the photo before:")

@@ -33,7 +33,7 @@ AGE_COST = 5.0
 """Cost of an apparent age that is not the person's, times how sure it is; see `builtin.donors.SEX_COST`."""
 OLDER_DOUBT = 0.15
 """An old face on a young person looks worse than the reverse, so age takes this much more to be believed."""
-WOMAN_TRUST = 0.05
+WOMAN_TRUST = 0.1
 """A man's face in a woman's hair looks worse than the reverse, so that somebody is a woman takes this much less. Of 75
 photographs (people 000 to 074) 72 are read as we see them then: two women as men, one man as a woman."""
 ASKED = 20.0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from devtools.client import ComfyClient, Outcome
-from devtools.paths import DEFAULT_WORKFLOW, SAMPLE_PHOTO, WORKFLOWS
+from devtools.paths import SAMPLE_PHOTO, WORKFLOWS
 from devtools.workflow import Prompt, load_workflow, to_prompt
 from tests.support.keys import ensure_key
 
@@ -46,7 +46,7 @@ class Run:
 
 def anonymize_prompt(object_info: Mapping[str, Any], image: str, *, steps: int = 3, seed: int = 7) -> Prompt:
     """Return the shipped anonymise workflow on one uploaded picture, short and without its report."""
-    prompt = to_prompt(load_workflow(WORKFLOWS / f"{DEFAULT_WORKFLOW}.json"), object_info)
+    prompt = to_prompt(load_workflow(WORKFLOWS / "anonymize.json"), object_info)
     for kind in MEASURING:
         del prompt[node_id(prompt, kind)]
     inputs(prompt, "LoadImage").update(image=image)
