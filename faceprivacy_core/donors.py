@@ -35,7 +35,7 @@ OLDER_DOUBT = 0.15
 """An old face on a young person looks worse than the reverse, so age takes this much more to be believed."""
 WOMAN_TRUST = 0.1
 """A man's face in a woman's hair looks worse than the reverse, so that somebody is a woman takes this much less. Of 75
-photographs (people 000 to 074) 72 are read as we see them then: two women as men, one man as a woman."""
+photographs (people 000 to 074) 72 are read as we see them then: one woman as a man, two men as women."""
 ASKED = 20.0
 """What is asked for counts as much more than what is read: only look-alikes stand behind donors who have it not."""
 LIKENESS_COST = 5.0
