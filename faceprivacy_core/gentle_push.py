@@ -24,7 +24,7 @@ from .adversarial.objective import Objective, Scene, Weights
 from .adversarial.sight import Identities, thresholds
 from .adversarial.unconditional import EmptyCondition, EmptySettings, find_empty_conditions
 from .diffusion.model import Capability, LatentModel
-from .donors import Person
+from .donors import Person, take_person
 from .faces.sight import embed_all
 
 MARGIN = 0.15
@@ -52,34 +52,40 @@ def push_gently(pictures: Tensor, mask: Tensor, person: Person, model: LatentMod
         (V * N, 3, S, S), on the pictures' device; 0 for those that nobody takes for the person. Where the recognisers cannot be
         led so far it is what leads them farthest.
     """
-    rounds = len(pictures) // len(mask)
+    pushed = []  # one after the other: each takes 200 MB
+    for index, (picture, seed) in enumerate(zip(pictures, seeds, strict=True)):
+        face = index % len(mask)
+        pushed.append(_push(picture[None], mask[[face]], take_person(person, [face]), model, seed))
+    return torch.cat(pushed)
+
+
+def _push(picture: Tensor, mask: Tensor, person: Person, model: LatentModel, seed: int) -> Tensor:
+    """Say what to add to one picture (1, 3, S, S)."""
     device = model.device
-    masks = mask.to(device).repeat(rounds, 1, 1, 1)
-    landmarks = person.landmarks5.to(device).repeat(rounds, 1, 1)
-    sources = Identities(tuple(part.to(device).repeat(rounds, 1) for part in person.vectors))
+    masks, landmarks = mask.to(device), person.landmarks5.to(device)
+    sources = Identities(tuple(part.to(device) for part in person.vectors))
     goal = Dodge(sources, thresholds(person.recognizers), MARGIN)
-    shown = pictures.detach().to(device, torch.float32).clone()
+    shown = picture.detach().to(device, torch.float32).clone()
 
-    def reached(images: Tensor) -> Tensor:
+    def reached(image: Tensor) -> bool:
         with torch.no_grad():
-            return goal.is_reached(embed_all(person.recognizers, images, landmarks), torch.arange(len(images), device=device))
+            seen = embed_all(person.recognizers, image.clamp(0.0, 1.0), landmarks)
+            return bool(goal.is_reached(seen, torch.zeros(1, dtype=torch.long, device=device)))
 
-    known = (~reached(shown)).nonzero().flatten().tolist()
-    if not known:
-        return torch.zeros_like(pictures)
+    if reached(shown):
+        return torch.zeros_like(picture)
     levels = choose_levels(model.schedule, GRID_SIGMAS[:1])
     with torch.no_grad():
         trajectory = invert_to_levels(model.denoise, model.encode(shown).float(), levels, model.empty)
         empty = find_empty_conditions(model, trajectory, levels, EmptySettings(EmptyCondition.FIXED))
-    scene = Scene(shown, masks, landmarks, seeds)
+    scene = Scene(shown, masks, landmarks, [seed])
     with Objective(
         model, levels, trajectory[-1], empty, scene, person.recognizers, goal, Weights(1.0, 0.0), colour=COLOUR,
         budget=10.0 ** (-FIDELITY / 10.0), truncated=Capability.SHORT_CUT in model.capabilities,
     ) as objective:  # fmt: skip
-        residuals = attack_latents(objective, ATTACK, faces=known).residuals
-    least, enough = torch.zeros(len(shown), device=device), torch.ones(len(shown), device=device)
+        residuals = attack_latents(objective, ATTACK).residuals
+    least, enough = 0.0, 1.0
     for _ in range(HALVINGS):
         half = (least + enough) / 2.0
-        there = reached((shown + half.view(-1, 1, 1, 1) * masks * residuals).clamp(0.0, 1.0)).to(device)
-        least, enough = torch.where(there, least, half), torch.where(there, half, enough)
-    return (enough.view(-1, 1, 1, 1) * residuals).to(pictures)
+        least, enough = (least, half) if reached(shown + half * masks * residuals) else (half, enough)
+    return (enough * residuals).to(picture)
