@@ -82,9 +82,8 @@ def main() -> int:
     parser.add_argument("command", choices=["demo", "test", "host", "setup", "thumbnails", "api"])
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="options of the command")
     options = parser.parse_args()
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "PASSIVE"
-    )  # threads that spin while they wait take five times as long beside another program
+    # Threads that spin while they wait take five times as long beside another busy program.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if options.command == "setup":
         return run_setup()
     if options.command == "test":

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .auditions import Audition, audition, judge_in_place
 from .builtin.donors import rim_of
-from .candidates import best_of, judge
+from .candidates import best_of
 from .diffusion.model import Capability, LatentModel, enlarger, require
 from .donors import (
     DonorSettings,
@@ -30,12 +30,10 @@ from .donors import (
     places_of,
     see_person,
     take_person,
-)
-from .embeddings.inversion import ModelIdentity, inversion_of_tokens
-from .embeddings.schedule import recover_schedule
+)  # fmt: skip
 from .errors import InputError, NumericalError
 from .freed import give_back
-from .gentle_push import push_gently
+from .gentle_push import lead_away
 from .guidance.build import CombinedEnergy, EnergyWeights, build_energy
 from .images import crop_faces, crop_landmarks, cut, paste_faces, take_crops
 from .masks import MaskSettings, Region, draw_masks
@@ -54,6 +52,7 @@ from .regenerate import (
     regenerate_crops,
     regenerate_faces,
     regeneration_mask,
+    tell_pictures,
 )
 from .rng import face_seeds
 from .types import FaceCrops, Faces
@@ -365,26 +364,17 @@ def _draw_some(
         chosen = choose_donors(ordered, seeds, settings.donors)
         cost = verdict.cost + PLACE_COST * places_of(chosen, ordered)
         best = best_of(torch.where(fit, cost, torch.inf), len(crops), settings.variants)
-        liked, passed = results[best], fit[best]  # a copy, not a view that would keep all candidates
-        if settings.pushes:
-            liked, unknown = _lead_away(liked, person, mask, model, [seeds[index] for index in best.tolist()])
-            passed = passed & unknown
-        for place, one in enumerate(liked):
-            if kept[place] is None and passed[place]:
-                kept[place] = one
+        for place, index in enumerate(best.tolist()):
+            if kept[place] is not None or not fit[index]:
+                continue
+            one = results[index].clone()  # not a view that would keep all candidates
+            if settings.pushes:
+                face = place % len(crops)
+                one = lead_away(one, take_person(person, [face]), mask[[face]], model, seeds[index])
+            kept[place] = one
         if all(one is not None for one in kept):
             break
     return kept, energies
-
-
-def _lead_away(
-    drawn: Tensor, person: Person, mask: Tensor, model: LatentModel, seeds: Sequence[int]
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Lead drawn faces (V * N, 3, S, S) away from N people; return them, and for which nobody takes them any more, (V * N,)."""
-    change = push_gently(fill_in(person.crops, mask, drawn), mask, person, model, seeds)
-    led = (drawn + change).clamp(0.0, 1.0)
-    shown = fill_in(person.crops, mask, led)
-    return led, judge(shown, person.landmarks5, person.vectors, person.recognizers, None).passed
 
 
 def tell_donors(model: LatentModel, person: Person, ranking: Tensor, mask: Tensor, settings: DonorSettings) -> Tell:
@@ -401,15 +391,6 @@ def tell_donors(model: LatentModel, person: Person, ranking: Tensor, mask: Tenso
     def tell(originals: Tensor, crops: FaceCrops, seeds: Sequence[int]) -> Told:
         chosen = choose_donors(ranking, seeds, settings)
         pictures = donor_pictures(model, chosen, person, settings)
-        return told_of(model, pictures, fill_in(originals, mask.to(originals), pictures))
+        return tell_pictures(model, pictures, fill_in(originals, mask.to(originals), pictures))
 
     return tell
-
-
-def told_of(model: LatentModel, pictures: Tensor, start: Tensor) -> Told:
-    """Tell the model pictures (R, 3, S, S) in [0, 1] at every noise level; drawn is what it changes in a start like them."""
-    with torch.no_grad():
-        tokens = in_parts(lambda part: model.read_tokens(model.encode(part))["unet"], pictures)
-        latents = in_parts(model.encode, start)
-    inversion = inversion_of_tokens(tokens, model.empty.tokens, ModelIdentity(model.name))
-    return Told(inversion, recover_schedule(), latents, start)

@@ -12,8 +12,6 @@ Deviations: it changes a face of nobody instead of the person's; one shallow lev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -23,8 +21,9 @@ from .adversarial.levels import GRID_SIGMAS, choose_levels, invert_to_levels
 from .adversarial.objective import Objective, Scene, Weights
 from .adversarial.sight import Identities, thresholds
 from .adversarial.unconditional import EmptyCondition, EmptySettings, find_empty_conditions
+from .candidates import judge
 from .diffusion.model import Capability, LatentModel
-from .donors import Person, take_person
+from .donors import Person, fill_in
 from .faces.sight import embed_all
 
 MARGIN = 0.15
@@ -38,29 +37,33 @@ HALVINGS = 5
 """Steps in which the least change that is enough is looked for."""
 
 
-def push_gently(pictures: Tensor, mask: Tensor, person: Person, model: LatentModel, seeds: Sequence[int]) -> Tensor:
-    """Say what to add to pictures so that no recogniser takes them for the person.
+def lead_away(drawn: Tensor, person: Person, mask: Tensor, model: LatentModel, seed: int) -> Tensor | None:
+    """Return a drawn face (3, S, S) led away from one person; None where a recogniser still takes it for them.
 
     Args:
-        pictures: (V * N, 3, S, S) in [0, 1], variant by variant, drawn faces in the places of the person's.
-        mask: (N, 1, S, S) in [0, 1], how much of the change will be taken.
-        person: The N faces, and the recognisers who look.
+        drawn: In [0, 1], in the person's place.
+        person, mask, model, seed: See `push_gently`.
+    """
+    shown = fill_in(person.crops, mask, drawn[None])
+    led = (drawn + push_gently(shown, mask, person, model, seed)[0]).clamp(0.0, 1.0)
+    verdict = judge(fill_in(person.crops, mask, led[None]), person.landmarks5, person.vectors, person.recognizers, None)
+    return led if bool(verdict.passed[0]) else None
+
+
+def push_gently(picture: Tensor, mask: Tensor, person: Person, model: LatentModel, seed: int) -> Tensor:
+    """Say what to add to a picture so that no recogniser takes it for the person; 200 MB for the time being.
+
+    Args:
+        picture: (1, 3, S, S) in [0, 1], a drawn face in the place of the person's.
+        mask: (1, 1, S, S) in [0, 1], how much of the change will be taken.
+        person: One face, and the recognisers who look.
         model: That can be differentiated.
-        seeds: One for each picture.
+        seed: Of the first push.
 
     Returns:
-        (V * N, 3, S, S), on the pictures' device; 0 for those that nobody takes for the person. Where the recognisers cannot be
-        led so far it is what leads them farthest.
+        (1, 3, S, S), on the picture's device; 0 where nobody takes it for the person. Where the recognisers cannot be led so
+        far it is what leads them farthest.
     """
-    pushed = []  # one after the other: each takes 200 MB
-    for index, (picture, seed) in enumerate(zip(pictures, seeds, strict=True)):
-        face = index % len(mask)
-        pushed.append(_push(picture[None], mask[[face]], take_person(person, [face]), model, seed))
-    return torch.cat(pushed)
-
-
-def _push(picture: Tensor, mask: Tensor, person: Person, model: LatentModel, seed: int) -> Tensor:
-    """Say what to add to one picture (1, 3, S, S)."""
     device = model.device
     masks, landmarks = mask.to(device), person.landmarks5.to(device)
     sources = Identities(tuple(part.to(device) for part in person.vectors))

@@ -119,8 +119,15 @@ def _features(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
 
 def find_covered(crops: Tensor, landmarks5: Tensor, mask: Tensor) -> Tensor:
     """Return where hair, beard and the like reach into a mask, (N, 1, GRID, GRID) bool. Arguments as for `fit_to_skin`."""
-    skin = F.adaptive_avg_pool2d(find_skin(crops, landmarks5), GRID) > 0.5
-    region = F.adaptive_avg_pool2d(mask, GRID) > 0.0
+    return _reached(_skin_cells(crops, landmarks5), F.adaptive_avg_pool2d(mask, GRID) > 0.0)
+
+
+def _skin_cells(crops: Tensor, landmarks5: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(find_skin(crops, landmarks5), GRID) > 0.5
+
+
+def _reached(skin: Tensor, region: Tensor) -> Tensor:
+    """Return where something else than skin reaches into a region, (N, 1, GRID, GRID) bool like the arguments."""
     eyes, mouth = EYES.on_grid(GRID), MOUTH.on_grid(GRID)
     covered = reach_in(~skin & ~eyes, ~region) & region & ~eyes
     has_mouth = _share(~covered, mouth) >= 0.5  # a mouth is the person's or the new face's, never half of each
@@ -141,12 +148,13 @@ def outline_misfit(pictures: Tensor, references: Tensor, landmarks5: Tensor, mas
     """
     rounds = len(pictures) // len(references)
     places, taken = landmarks5.repeat(rounds, 1, 1), F.adaptive_avg_pool2d(mask, GRID).repeat(rounds, 1, 1, 1)
-    ours, theirs = find_covered(pictures.cpu(), places, taken), find_covered(references, landmarks5, taken[: len(mask)])
+    skin = _skin_cells(pictures.cpu(), places)
+    ours, theirs = _reached(skin, taken > 0.0), find_covered(references, landmarks5, taken[: len(mask)])
     theirs = theirs.repeat(rounds, 1, 1, 1)
     reach = 2 * (GRID // RIM_PART) + 1
     rim = F.max_pool2d(1.0 - taken, reach, stride=1, padding=reach // 2) * taken
     beside = EYES.on_grid(GRID) & ~replace(EYES, radius_x=BETWEEN_TEMPLES).on_grid(GRID)
-    torn = beside & (taken > 0.5) & (F.adaptive_avg_pool2d(find_skin(pictures.cpu(), places), GRID) <= 0.5)
+    torn = beside & (taken > 0.5) & ~skin
     misfit = (ours & ~theirs) * taken + (theirs & ~ours) * rim + TORN * torn
     return misfit.sum((1, 2, 3)) / rim.sum((1, 2, 3)).clamp(min=1e-6)
 

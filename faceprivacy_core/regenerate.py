@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from .diffusion.model import LatentModel, enlarger
 from .diffusion.samplers import Background, sample_euler
 from .diffusion.schedules import ddim_sigmas
-from .embeddings.inversion import FaceInversion
+from .embeddings.inversion import FaceInversion, ModelIdentity, inversion_of_tokens
 from .embeddings.learning import LearningReport
 from .embeddings.persons import TokenSettings, find_tokens, told_of
-from .embeddings.schedule import StageSchedule, image_then_empty
+from .embeddings.schedule import StageSchedule, image_then_empty, recover_schedule
 from .embeddings.scheduled import ScheduledDenoiser
 from .errors import InputError
 from .freed import give_back
@@ -277,3 +277,12 @@ def regeneration_mask(mask: Tensor) -> Tensor:
     """Widen a soft crop mask (N, 1, S, S) to everything the paste will touch, hard-edged."""
     margin = mask.shape[-1] // 16
     return F.max_pool2d((mask > 0).float(), 2 * margin + 1, stride=1, padding=margin)
+
+
+def tell_pictures(model: LatentModel, pictures: Tensor, start: Tensor) -> Told:
+    """Tell the model pictures (R, 3, S, S) in [0, 1] at every noise level; drawn is what it changes in a start like them."""
+    with torch.no_grad():
+        tokens = in_parts(lambda part: model.read_tokens(model.encode(part))["unet"], pictures)
+        latents = in_parts(model.encode, start)
+    inversion = inversion_of_tokens(tokens, model.empty.tokens, ModelIdentity(model.name))
+    return Told(inversion, recover_schedule(), latents, start)

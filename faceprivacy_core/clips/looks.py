@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..anonymize import AnonymizeSettings, Look, draw_in_masks, see_crops, told_of
+from ..anonymize import AnonymizeSettings, Look, draw_in_masks, see_crops
 from ..auditions import judge_in_place
 from ..blending import match_light, match_seam
 from ..donors import fill_in
@@ -20,7 +20,7 @@ from ..ovals import SKIN
 from ..pixels import to_tensor
 from ..protect import FALSE_MATCH_RATE, DrawingTools
 from ..protocols import FaceRecognizer, Progress
-from ..regenerate import Told, regenerate_crops, regeneration_mask
+from ..regenerate import Told, regenerate_crops, regeneration_mask, tell_pictures
 from ..rng import face_seed
 from ..types import FaceCrops, Faces, FloatArray
 from .bending import bend
@@ -173,7 +173,7 @@ def _draw_again(
     model = tools.model
 
     def tell(given: Tensor, _: FaceCrops, __: Sequence[int]) -> Told:
-        return told_of(model, first[None].to(given), fill_in(given, changeable.to(given), bent.to(given)))
+        return tell_pictures(model, first[None].to(given), fill_in(given, changeable.to(given), bent.to(given)))
 
     def no_energy(*_: object) -> None:
         raise AssertionError("There is no guidance at strength 0.")
