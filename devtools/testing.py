@@ -13,9 +13,8 @@ from devtools.commands import INTERRUPTED, run_in_front
 from devtools.console import say, seconds
 from devtools.paths import ROOT
 
-# Folders that need the host; those in one group share one running server, but for the shared-out ones.
-HOST_PARTS = (("host",), ("workflows", "browser"), ("install",))
-SHARED_OUT = ("host",)
+HOST_PARTS = (("host",), ("workflows", "browser", "install"))
+"""Folders that need the host; each worker has a running one of its own. Where a browser is open no other event loop may run."""
 MAX_WORKERS = 2
 NOTHING_COLLECTED = 5
 
@@ -56,12 +55,8 @@ class Tally:
 def parts(tests: Path) -> list[list[str]]:
     """Return the arguments of each run of pytest: everything without the host comes first."""
     ignored = [f"--ignore={tests.name}/{name}" for group in HOST_PARTS for name in group]
-    runs = [[tests.name, *ignored, *workers()]]
-    for group in HOST_PARTS:
-        present = [f"{tests.name}/{name}" for name in group if list((tests / name).glob("test_*.py"))]
-        if present:
-            runs.append([*present, *(workers() if group == SHARED_OUT else [])])
-    return runs
+    shared_out = [[tests.name, *ignored], *([f"{tests.name}/{name}" for name in group] for group in HOST_PARTS)]
+    return [[*run, *workers()] for run in shared_out]
 
 
 def workers() -> list[str]:

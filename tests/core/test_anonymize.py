@@ -58,10 +58,10 @@ def test_global_random_state_plays_no_part(model: FaceModel):
     assert torch.equal(first, run(model))
 
 
-def test_a_batch_of_four_equals_four_single_runs(model: FaceModel):
-    batch = run(model, count=4)
-    for index in range(4):
-        picture, face = pictures(4)[index : index + 1], faces_in(1, first=index)
+def test_a_batch_equals_its_pictures_alone(model: FaceModel):
+    batch = run(model, count=3)
+    for index in range(3):
+        picture, face = pictures(3)[index : index + 1], faces_in(1, first=index)
         single = anonymize_faces(picture, face, model, RECOGNIZERS, AnonymizeSettings.published(**QUICK)).images
         assert float((batch[index] - single[0]).abs().max()) <= LEVEL
 

@@ -296,6 +296,7 @@ def test_a_donor_is_decoded_once_and_looks_the_same_whoever_else_is_asked_for():
 
 
 def test_further_donors_are_heard_only_where_everybody_was_taken_for_the_person(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(auditions, "SHORT_LIST", 20)
     bank = random_bank(50)
     person, costs = person_like(bank, 0), torch.arange(50.0)[None]
     for good, lists in ((3, 1), (25, 2), (99, 3)):

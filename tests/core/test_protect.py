@@ -120,8 +120,7 @@ def test_one_face_without_a_new_one_is_hidden_and_the_others_are_drawn(kind_tool
         return replace(verdict, passed=~fails)
 
     monkeypatch.setattr(auditions, "judge", second_fails)
-    monkeypatch.setattr(auditions, "SHORT_LIST", 6)
-    drawing = replace(DRAWING, look=Look.DONOR, steps=2, inner_first=False, gentle_push=False)
+    drawing = replace(DRAWING, look=Look.DONOR, steps=2, noise=0.5, strength=0.0, inner_first=False, gentle_push=False)
     both = Faces((synthetic_face(60, 90, 70), synthetic_face(180, 90, 70)), 1, HEIGHT, WIDTH)
     result = protect_faces(pictures(1), both, ProtectSettings(drawing=drawing), kind_tools)
     assert result.methods == ("new face", "blur")
