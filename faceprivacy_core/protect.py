@@ -142,10 +142,10 @@ def protect_faces(
             f"{eye_mouth_distance(faces.items[small[0]]):.1f} for face {small[0]}. Enlarge the picture, or set the fallback to "
             "blur, mosaic or solid."
         )
-    result = _untouched(images, faces)
-    refused: list[int] = []
     if large:
         result, refused = _drawn(images, faces, large, settings, load_tools(), progress)
+    else:
+        result, refused = _untouched(images, faces), []
     hide = sorted({*small, *refused})
     return _obscured(images, faces, hide, Obscuring(settings.fallback.value), settings, result) if hide else result
 
