@@ -30,8 +30,7 @@ class Blueprint:
     """What a subgraph is made of.
 
     Attributes:
-        name: Title, and name of the file.
-        template: Template that has the blocks.
+        name: Title, and name of the file; also of the template that has the blocks.
         one_node: Node that does the same in one.
         outputs: Where each output comes from; those of the one node first, in its order.
         shown: Widgets that the closed subgraph shows, each as type of the node and name.
@@ -39,7 +38,6 @@ class Blueprint:
     """
 
     name: str
-    template: str
     one_node: str
     outputs: Mapping[str, Place]
     shown: tuple[tuple[str, str], ...]
@@ -53,18 +51,18 @@ class Blueprint:
     @property
     def source(self) -> Path:
         """The file of the template."""
-        return WORKFLOWS / f"{self.template}.json"
+        return WORKFLOWS / f"{self.name}.json"
 
 
 ANONYMIZE = Blueprint(
-    name="Block by Block - Anonymize Faces", template="anonymize", one_node="FacePrivacy_AnonymizeFaces",
+    name="Block by Block - Anonymize Faces", one_node="FacePrivacy_AnonymizeFaces",
     outputs={"image": ("FacePrivacy_FacePaste", 0), **FACES, **REPORT},
     shown=(*CHOICE, ("FacePrivacy_DonorFace", "seed"), ("KSampler", "denoise")),
     description="Gives every face a new one, block by block: open it to change a block. Anonymize Faces does the same in one "
     "node.",
 )  # fmt: skip
 CLOAK = Blueprint(
-    name="Block by Block - Cloak Faces", template="cloak", one_node="FacePrivacy_CloakFaces",
+    name="Block by Block - Cloak Faces", one_node="FacePrivacy_CloakFaces",
     outputs={"image": ("FacePrivacy_AdversarialLatent", 0), **FACES, **REPORT, "plot": ("FacePrivacy_AdversarialLatent", 5)},
     shown=(*(one for one in CHOICE if one[1] != "region"),
            *(("FacePrivacy_AdversarialLatent", widget) for widget in ("iterations", "fidelity", "seed"))),
@@ -72,7 +70,7 @@ CLOAK = Blueprint(
     "it to change a block. Cloak Faces does the same in one node.",
 )  # fmt: skip
 HIDE = Blueprint(
-    name="Block by Block - Hide Identity", template="hide_identity", one_node="FacePrivacy_ChangeLooks",
+    name="Block by Block - Hide Identity", one_node="FacePrivacy_ChangeLooks",
     outputs={"image": ("FacePrivacy_AdversarialLatent", 0), **FACES, **REPORT, "inversion": ("FacePrivacy_MsiInversion", 0)},
     shown=(*CHOICE, ("FacePrivacy_DonorFace", "seed"), ("KSampler", "denoise"),
            ("FacePrivacy_AdversarialLatent", "iterations")),

@@ -20,7 +20,7 @@ BROWSER_OUTPUT = OUTPUT / "browser"
 WORKFLOWS = ROOT / "workflows"
 BLUEPRINTS = ROOT / "subgraphs"
 API_COPIES = WORKFLOWS / "api"
-DEFAULT_WORKFLOW = "anonymize_faces"
+DEFAULT_WORKFLOW = "Anonymize Faces"
 DOCS_IMAGES = ROOT / "docs" / "images"
 SAMPLE_PHOTO = ROOT / "docs" / "samples" / "two_people.jpg"
 

@@ -29,16 +29,23 @@ RESULTS = ("FacePrivacy_SaveCleanImage", "FacePrivacy_SaveKeyedImage", "PreviewI
 """Nodes that show a result, the one to take first."""
 
 AFTER = {
-    "decrypt": "encrypt", "recover": "hide_identity", "decrypt_sd15": "encrypt_sd15", "recover_sd15": "hide_identity_sd15"
-}  # fmt: skip
+    "Decrypt Faces": "Encrypt Faces",
+    "Block by Block - Recover Faces": "Block by Block - Hide Identity",
+    "Checkpoint - Decrypt Faces": "Checkpoint - Encrypt Faces",
+    "Checkpoint - Recover Faces": "Checkpoint - Hide Identity",
+}
 """Templates that open what another one wrote."""
 
-DOCUMENTS = {"before_after": ("anonymize_faces",), "cloak": ("cloak",), "keyed": ("encrypt", "decrypt")}
+DOCUMENTS = {
+    "before_after": ("Anonymize Faces",),
+    "cloak": ("Block by Block - Cloak Faces",),
+    "keyed": ("Encrypt Faces", "Decrypt Faces"),
+}
 """Pictures of docs/images: the sample photo, then the results of these templates, side by side."""
 
 DOCUMENT_WIDTH = 1500
 
-NEEDS_CHECKPOINT = "_sd15"
+NEEDS_CHECKPOINT = "Checkpoint - "
 WITHOUT_CHECKPOINT = ("LoadImage", "FacePrivacy_FaceMask")
 """What of a template runs without a checkpoint of the user's: finding and numbering the faces. One that brings faces back finds
 none, and shows the photo."""
@@ -83,7 +90,7 @@ def make_thumbnails(names: list[str]) -> None:
 
 def _result(client: ComfyClient, name: str, object_info: Mapping[str, Any]) -> Image.Image:
     prompt = to_prompt(load_workflow(WORKFLOWS / f"{name}.json"), object_info)
-    if name.endswith(NEEDS_CHECKPOINT):
+    if name.startswith(NEEDS_CHECKPOINT):
         if name in AFTER:
             return _photo()
         prompt = _without_checkpoint(prompt)

@@ -69,6 +69,17 @@ def match_seam(pictures: Tensor, references: Tensor, mask: Tensor) -> Tensor:
     return (pictures + spread_out(difference, known)).clamp(0.0, 1.0)
 
 
+def add_change(pictures: Tensor, after: Tensor, before: Tensor) -> Tensor:
+    """Add to pictures (N, 3, S, S) in [0, 1] what a model changed, so that its autoencoder takes nothing from them.
+
+    Args:
+        pictures: What was encoded.
+        after: (V * N, 3, S, S) in [0, 1], decoded after the change, variant by variant.
+        before: (N, 3, S, S) in [0, 1], decoded before it.
+    """
+    return (_repeat(pictures, after) + after - _repeat(before, after)).clamp(0.0, 1.0)
+
+
 def paste_blended(
     images: Tensor, results: Tensor, crops: FaceCrops, mask: Tensor, *, enlarge: Enlarge | None = None
 ) -> Tensor:  # fmt: skip

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .blending import add_change
 from .diffusion.model import LatentModel, enlarger
 from .diffusion.samplers import Background, sample_euler
 from .diffusion.schedules import ddim_sigmas
@@ -221,7 +222,7 @@ def regenerate_crops(
         )  # fmt: skip
         drawn = in_parts(decode, x)
         if told.pictures is not None:
-            drawn = (told.pictures.to(drawn) + drawn - in_parts(decode, start)).clamp(0.0, 1.0)
+            drawn = add_change(told.pictures, drawn, in_parts(decode, start))
         return drawn.cpu(), () if guidance is None else guidance.history
 
 

@@ -148,7 +148,7 @@ def input_file(name: str) -> Path:
         if plain != name:
             raise InputError(
                 f"Expected the name of a file in the output folder, found no {plain!r} there. Run the workflow that writes it "
-                "first (encrypt before decrypt, hide_identity before recover), or upload a file of yours."
+                "first (Encrypt Faces before Decrypt Faces, Hide Identity before Recover Faces), or upload a file of yours."
             )
         raise InputError(f"Expected the name of a file in the input folder, found no {name!r} there. Upload it first.")
     return Path(folder_paths.get_annotated_filepath(name))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
+from torch import Tensor
 
-from ..faceprivacy_core.blending import paste_blended
+from ..faceprivacy_core.blending import add_change, paste_blended
 from ..faceprivacy_core.builtin.model import FaceEncoder
 from ..faceprivacy_core.errors import InputError
 from ..faceprivacy_core.images import check_mask, crop_faces, cut, paste_faces
-from ..faceprivacy_core.regenerate import regeneration_mask
+from ..faceprivacy_core.regenerate import in_parts, regeneration_mask
 from ..faceprivacy_core.types import FaceCrops, Faces
 from . import _convert
 from ._types import CropsType, EncoderType, FacesType
@@ -99,6 +101,11 @@ class FacePaste(io.ComfyNode):
                     tooltip="From Load Built-in Face Model: draws the detail of faces that are larger in the picture than in "
                     "their crop. Without it they get softer.",
                 ),
+                io.Image.Input(
+                    "start", optional=True, lazy=True,
+                    tooltip="What sampling began from, from Donor Face. Then only what sampling changed in it is put back, and "
+                    "it loses nothing in the model's autoencoder. Needs face_encoder.",
+                ),
             ],
             outputs=[io.Image.Output("image", tooltip="The pictures with changed faces.")],
         )  # fmt: skip
@@ -106,14 +113,15 @@ class FacePaste(io.ComfyNode):
     @classmethod
     def check_lazy_status(
         cls, image: io.Image.Type, mask: io.Mask.Type, crops: FaceCrops, changed: io.Image.Type | None = None,
-        blend: bool = False, face_encoder: FaceEncoder | None = None,
+        blend: bool = False, face_encoder: FaceEncoder | None = None, **wanted: io.Image.Type | None,
     ) -> list[str]:  # fmt: skip
-        return ["changed"] if changed is None and len(crops) > 0 else []
+        late = {"changed": changed, **wanted}  # "start" is among what is wanted only where it is connected
+        return [name for name, value in late.items() if value is None] if len(crops) > 0 else []
 
     @classmethod
     def execute(
         cls, image: io.Image.Type, mask: io.Mask.Type, crops: FaceCrops, changed: io.Image.Type | None = None,
-        blend: bool = False, face_encoder: FaceEncoder | None = None,
+        blend: bool = False, face_encoder: FaceEncoder | None = None, start: io.Image.Type | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         if len(crops) == 0:
             return io.NodeOutput(image)
@@ -122,7 +130,24 @@ class FacePaste(io.ComfyNode):
         images = _convert.image_to_core(image)
         masks = _convert.mask_to_core(mask, len(images))
         results = _convert.image_to_core(changed)
+        if start is not None:
+            results = _keep_start(_convert.image_to_core(start), results, face_encoder)
         enlarge = None if face_encoder is None or face_encoder.extra.detail is None else face_encoder.enlarge
         paste = paste_blended if blend else paste_faces
         pasted = paste(images, results, crops, masks, enlarge=enlarge)
         return io.NodeOutput(_convert.core_to_image(pasted))
+
+
+def _keep_start(start: Tensor, results: Tensor, face_encoder: FaceEncoder | None) -> Tensor:
+    """Return the start (N, 3, S, S) with what sampling changed in it (V * N, 3, S, S); InputError if it cannot be told."""
+    if face_encoder is None:
+        raise InputError("Expected a face_encoder with the start, got none. Connect Load Built-in Face Model.")
+    if len(results) % len(start) or start.shape[1:] != results.shape[1:]:
+        raise InputError(
+            f"Expected the start of all changed crops, got {tuple(start.shape)} for {tuple(results.shape)}. Connect 'start' of "
+            "the Donor Face that the sampler's latent came from."
+        )
+    with torch.inference_mode(False), torch.no_grad():
+        latents = in_parts(face_encoder.autoencoder.encode, start.clone() * 2.0 - 1.0)
+        decoded = in_parts(face_encoder.autoencoder.decode, latents).add(1.0).div(2.0).clamp(0.0, 1.0)
+    return add_change(start, results, decoded)

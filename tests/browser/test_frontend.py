@@ -18,10 +18,10 @@ from tests.support import frontend, graphs
 from tests.support.recovery import provide_inversion
 
 FILES = sorted(WORKFLOWS.glob("*.json"))
-RUNNABLE = [path for path in FILES if not path.stem.endswith("_sd15")]
-MINUTES = ("hide_identity", "hide_faces", "cloak", "cloak_faces")
+RUNNABLE = [path for path in FILES if not path.stem.startswith("Checkpoint")]
+MINUTES = ("Block by Block - Hide Identity", "Change Looks", "Block by Block - Cloak Faces", "Cloak Faces")
 """Templates that run when asked to; their nodes run in the tests of the host."""
-FIRST = "anonymize_faces"
+FIRST = "Anonymize Faces"
 """The template that README begins with: it is opened from the list."""
 SEARCH = """async (word) => {
     const stores = document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s;

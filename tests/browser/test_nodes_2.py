@@ -14,7 +14,7 @@ from devtools.workflow import load_workflow, to_prompt
 from tests.support import frontend, graphs
 
 SAVE, ANONYMIZE = "FacePrivacy_SaveCleanImage", "FacePrivacy_AnonymizeFaces"
-FRESH = {"LoadImage", ANONYMIZE, SAVE, "PreviewImage"}
+FRESH = {ANONYMIZE, SAVE, "PreviewImage"}
 
 
 def _node(page: Any, kind: str) -> Any:
@@ -33,11 +33,11 @@ def _picture(page: Any, kind: str) -> str:
 
 @pytest.mark.weights
 def test_a_photo_is_blurred_saved_again_under_another_name_and_the_help_is_there(page: Any, client: ComfyClient) -> None:
-    frontend.open_from_list(page, "anonymize_faces")
+    frontend.open_from_list(page, "Anonymize Faces")
     _node(page, ANONYMIZE).get_by_role("combobox", name="method").click()
     page.get_by_role("option", name="blur", exact=True).click()
     run = frontend.press_run(page, client)
-    assert frontend.computed(run) == FRESH
+    assert frontend.computed(run) - {"LoadImage"} == FRESH  # another template may have loaded the photo before
     graphs.check_pictures(client, run["outputs"])
     assert "filename=anonymized_" in _picture(page, SAVE)
 
@@ -55,7 +55,7 @@ def test_a_photo_is_blurred_saved_again_under_another_name_and_the_help_is_there
     frontend.screenshot(page, "nodes_2_help")
 
 
-@pytest.mark.parametrize("name", ["anonymize", "hide_identity"])
+@pytest.mark.parametrize("name", ["Block by Block - Anonymize Faces", "Block by Block - Hide Identity"])
 def test_block_graphs_open_whole(page: Any, name: str) -> None:
     nodes = frontend.open_file(page, WORKFLOWS / f"{name}.json")["nodes"]
     frontend.screenshot(page, f"nodes_2_{name}")

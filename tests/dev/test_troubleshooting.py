@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     targets = [target for target in re.findall(r"\]\(([^)]+)\)", text) if not target.startswith("https://")]
     for target in targets:
         name, _, anchor = target.partition("#")
-        path = page.parent / name if name else page
+        path = page.parent / unquote(name) if name else page
         assert path.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)

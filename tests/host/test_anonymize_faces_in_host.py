@@ -31,7 +31,7 @@ def two_name(client: ComfyClient, tmp_path_factory: pytest.TempPathFactory, two_
 
 
 def _prompt(object_info: dict[str, Any], **settings: Any) -> Prompt:
-    prompt = to_prompt(load_workflow(WORKFLOWS / "anonymize_faces.json"), object_info)
+    prompt = to_prompt(load_workflow(WORKFLOWS / "Anonymize Faces.json"), object_info)
     graphs.inputs(prompt, ANONYMIZE).update(settings)
     del prompt[graphs.node_id(prompt, "PreviewImage")]
     graphs.add(prompt, "PreviewAny", source=[graphs.node_id(prompt, ANONYMIZE), 3])

@@ -53,7 +53,7 @@ def test_samples_never_replace_a_file_and_a_folder_that_takes_none_stops_nothing
 def test_anonymize_template_reports_that_there_was_no_face(
     client: ComfyClient, object_info: dict[str, Any], faceless: str, policy: str
 ) -> None:
-    prompt = _template("anonymize", object_info)
+    prompt = _template("Block by Block - Anonymize Faces", object_info)
     graphs.inputs(prompt, "LoadImage").update(image=faceless)
     graphs.inputs(prompt, MASK).update(on_no_face=policy)
     done = graphs.run(client, prompt)
@@ -70,7 +70,8 @@ def test_face_crop_wired_into_face_paste_says_that_there_is_no_face(
     graphs.inputs(prompt, MASK).update(on_no_face="pass")
     graphs.inputs(prompt, CROP).update(size=128)
     graphs.inputs(prompt, PASTE).update(changed=[graphs.node_id(prompt, CROP), 0])
-    del graphs.inputs(prompt, PASTE)["face_encoder"]
+    for left_out in ("face_encoder", "start"):
+        del graphs.inputs(prompt, PASTE)[left_out]
     with pytest.raises(ExecutionError, match="no face was found or chosen"):
         graphs.run(client, prompt)
 
@@ -78,9 +79,9 @@ def test_face_crop_wired_into_face_paste_says_that_there_is_no_face(
 def test_decrypt_on_a_fresh_host_names_the_folder_and_what_to_run_first(
     client: ComfyClient, object_info: dict[str, Any]
 ) -> None:
-    prompt = _template("decrypt", object_info)
+    prompt = _template("Decrypt Faces", object_info)
     graphs.inputs(prompt, "FacePrivacy_LoadKeyedImage").update(image="encrypted_00099_.png [output]")
-    with pytest.raises(ExecutionError, match=r"output folder, found no 'encrypted_00099_\.png' there\. Run .*encrypt"):
+    with pytest.raises(ExecutionError, match=r"output folder, found no 'encrypted_00099_\.png' there\. Run .*Encrypt Faces"):
         client.queue(prompt)
 
 

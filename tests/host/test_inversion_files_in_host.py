@@ -198,7 +198,7 @@ def picture_name(client: ComfyClient, tmp_path_factory: pytest.TempPathFactory) 
 
 def _recover_prompt(object_info: dict[str, Any], file: str, picture: str, key: str) -> Prompt:
     """Return the shipped workflow, which also saves the loaded inversion again."""
-    prompt = to_prompt(load_workflow(WORKFLOWS / "recover.json"), object_info)
+    prompt = to_prompt(load_workflow(WORKFLOWS / "Block by Block - Recover Faces.json"), object_info)
     graphs.inputs(prompt, "LoadImage").update(image=picture)
     graphs.inputs(prompt, LOAD).update(file=file)
     graphs.inputs(prompt, "FacePrivacy_PrivacyKey").update(name=key)
@@ -211,7 +211,7 @@ def test_workflow_recovers_and_the_passphrase_occurs_nowhere(
     server: ComfyServer, client: ComfyClient, object_info: dict[str, Any], sealed_name: str, picture_name: str
 ) -> None:
     prompt = _recover_prompt(object_info, sealed_name, picture_name, PASSPHRASE_NAME)
-    host_runs.run_as_browser(client, prompt, load_workflow(WORKFLOWS / "recover.json"))
+    host_runs.run_as_browser(client, prompt, load_workflow(WORKFLOWS / "Block by Block - Recover Faces.json"))
     ensure_key(server.base, "other")
     wrong = host_runs.failure(client, server.base, _recover_prompt(object_info, sealed_name, picture_name, "other"))
     assert (wrong.node, wrong.kind) == (LOAD, "InversionKeyError")

@@ -198,7 +198,7 @@ def test_batch_of_two_pictures_gives_two_files_that_open_each(
 @pytest.fixture(scope="module")
 def group(client: ComfyClient, object_info: dict[str, Any], folder: Path, two_name: str) -> tuple[str, Pixels]:
     """The shipped group photo, in mode exact."""
-    prompt = to_prompt(load_workflow(WORKFLOWS / "encrypt_group_photo.json"), object_info)
+    prompt = to_prompt(load_workflow(WORKFLOWS / "Encrypt Faces - Group Photo.json"), object_info)
     graphs.inputs(prompt, "LoadImage").update(image=two_name)
     for node in prompt.values():
         if node["class_type"] == ENCRYPT:

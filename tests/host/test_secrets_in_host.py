@@ -73,7 +73,7 @@ def good_runs(client: ComfyClient, object_info: dict[str, Any], two_name: str, f
     for number, name in enumerate((PASSPHRASE_NAME, FILE_KEY)):
         make = graphs.encrypt_prompt if number == 0 else graphs.invert_prompt
         prompt = _extended(make(object_info, two_name, key=name))
-        outputs = host_runs.run_as_browser(client, prompt, load_workflow(WORKFLOWS / "encrypt.json"))
+        outputs = host_runs.run_as_browser(client, prompt, load_workflow(WORKFLOWS / "Encrypt Faces.json"))
         (image,) = outputs[graphs.node_id(prompt, SAVE_KEYED)]["images"]
         files.append(png := client.fetch(image))
         (folder / f"{name}.png").write_bytes(png)
@@ -175,7 +175,7 @@ def test_workflow_in_the_file_names_the_key_only(good_runs: list[bytes]) -> None
         assert written.keys() == {"prompt", "workflow"}
         key_inputs = {"name": name, "create": False, "server_may_decrypt": True}
         assert graphs.inputs(written["prompt"], "FacePrivacy_PrivacyKey") == key_inputs
-        assert written["workflow"] == load_workflow(WORKFLOWS / "encrypt.json")
+        assert written["workflow"] == load_workflow(WORKFLOWS / "Encrypt Faces.json")
 
 
 def test_file_holds_no_metadata_unless_asked_for(

@@ -23,8 +23,11 @@ pytestmark = [
 ]  # fmt: skip
 
 TEMPLATES = [
-    "anonymize_sd15", "hide_identity_sd15", "recover_sd15", "encrypt_sd15", "decrypt_sd15", "encrypt_any_cover_sd15",
-    "cloak_sd15",
+    f"Checkpoint - {what}"
+    for what in (
+        "Anonymize Faces", "Hide Identity", "Recover Faces", "Encrypt Faces", "Decrypt Faces", "Encrypt under Any Cover",
+        "Cloak Faces",
+    )
 ]  # fmt: skip
 """Each after the one whose result it opens."""
 SMALL = {
@@ -87,7 +90,7 @@ def test_the_templates_run_one_after_the_other(
     checkpoint = tiny_checkpoint(family)
     for name in TEMPLATES:
         prompt = to_prompt(load_workflow(WORKFLOWS / f"{name}.json"), object_info)
-        if name == "recover_sd15":  # Save Clean Image is not run
+        if name == "Checkpoint - Recover Faces":  # Save Clean Image is not run
             next(node for node in prompt.values() if node["class_type"] == "LoadImage")["inputs"]["image"] = SAMPLE_PHOTO.name
         found = _run(prompt, host_nodes, checkpoint)
         pictures = [

@@ -46,7 +46,7 @@ class Run:
 
 def anonymize_prompt(object_info: Mapping[str, Any], image: str, *, steps: int = 3, seed: int = 7) -> Prompt:
     """Return the shipped anonymise workflow on one uploaded picture, short and without its report."""
-    prompt = to_prompt(load_workflow(WORKFLOWS / "anonymize.json"), object_info)
+    prompt = to_prompt(load_workflow(WORKFLOWS / "Block by Block - Anonymize Faces.json"), object_info)
     for kind in MEASURING:
         del prompt[node_id(prompt, kind)]
     inputs(prompt, "LoadImage").update(image=image)
@@ -174,7 +174,7 @@ def forget(client: ComfyClient) -> None:
 
 def encrypt_prompt(object_info: Mapping[str, Any], image: str, *, key: str = "default", **settings: Any) -> Prompt:
     """Return the shipped encrypt workflow on one uploaded picture; `settings` are those of Keyed Encrypt."""
-    prompt = to_prompt(load_workflow(WORKFLOWS / "encrypt.json"), object_info)
+    prompt = to_prompt(load_workflow(WORKFLOWS / "Encrypt Faces.json"), object_info)
     inputs(prompt, "LoadImage").update(image=image)
     inputs(prompt, "FacePrivacy_PrivacyKey").update(name=key, create=False)
     inputs(prompt, ENCRYPT).update(settings)
@@ -195,7 +195,7 @@ def invert_prompt(object_info: Mapping[str, Any], image: str, *, key: str = "def
 
 def decrypt_prompt(object_info: Mapping[str, Any], image: str, *, key: str = "default", numbers: str = "") -> Prompt:
     """Return the shipped decrypt workflow on one uploaded keyed picture."""
-    prompt = to_prompt(load_workflow(WORKFLOWS / "decrypt.json"), object_info)
+    prompt = to_prompt(load_workflow(WORKFLOWS / "Decrypt Faces.json"), object_info)
     inputs(prompt, "FacePrivacy_LoadKeyedImage").update(image=image)
     inputs(prompt, "FacePrivacy_PrivacyKey").update(name=key)
     inputs(prompt, DECRYPT).update(numbers=numbers)

@@ -14,7 +14,7 @@ from devtools.server import ComfyServer
 from devtools.widgets import WorkflowError
 from devtools.workflow import load_workflow, to_prompt, type_problems
 
-each_blueprint = pytest.mark.parametrize("blueprint", ALL, ids=lambda blueprint: blueprint.template)
+each_blueprint = pytest.mark.parametrize("blueprint", ALL, ids=lambda blueprint: blueprint.name)
 
 
 def _made(blueprint: Blueprint) -> dict[str, Any]:

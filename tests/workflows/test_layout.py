@@ -75,7 +75,7 @@ def test_the_note_has_a_heading_and_its_links_lead_somewhere(path: Path) -> None
     assert re.match(r"# \w.*\n\n", text)
     for target in re.findall(r"\]\(([^)]*)\)", text):
         assert re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{5}", target), target
-    named = set(re.findall(r"(?<!\*)\*([a-z]+(?:_[a-z]+)+|anonymize|cloak|decrypt|encrypt|recover)\*(?!\*)", text))
+    named = set(re.findall(r"(?<!\*)\*((?:Block by Block|Checkpoint) - [^*]+|[A-Z][a-z]+ Faces(?: - [^*]+)?)\*(?!\*)", text))
     assert named <= {other.stem for other in FILES}
 
 
@@ -92,7 +92,7 @@ def test_every_template_has_a_thumbnail(path: Path) -> None:
     assert high - low > 100
 
 
-@pytest.mark.parametrize("name", ["anonymize_faces", "cloak_faces", "hide_faces"])
+@pytest.mark.parametrize("name", ["Anonymize Faces", "Cloak Faces", "Change Looks"])
 def test_a_template_of_one_node_has_at_most_eight_with_all_around_it(name: str) -> None:
     assert len(_nodes(WORKFLOWS / f"{name}.json")) <= 8
 
@@ -150,7 +150,7 @@ def test_no_link_passes_over_another_node(path: Path) -> None:
 
 
 def test_a_link_over_a_node_is_seen() -> None:
-    workflow = json.loads((WORKFLOWS / "encrypt.json").read_text(encoding="utf-8"))
+    workflow = json.loads((WORKFLOWS / "Encrypt Faces.json").read_text(encoding="utf-8"))
     moved = next(node for node in workflow["nodes"] if node["type"] == "FacePrivacy_LoadBuiltinFaceModel")
     moved["pos"][1] -= 150
     assert {crossing[2] for crossing in _crossings(workflow)} == {"FacePrivacy_LoadBuiltinFaceModel"}
