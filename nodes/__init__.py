@@ -10,6 +10,7 @@ from ._host import register_models_folder
 from ._samples import provide_samples
 from .adversarial import AdversarialLatent
 from .anonymize_faces import AnonymizeFaces
+from .blur_faces import BlurFaces
 from .boxes import FacesFromBoxes
 from .builtin import LoadBuiltinFaceModel
 from .cloak_faces import ChangeLooks, CloakFaces
@@ -46,6 +47,7 @@ NODES: list[type[io.ComfyNode]] = [
     SaveInversion,
     LoadInversion,
     AnonymizeFaces,
+    BlurFaces,
     CloakFaces,
     ChangeLooks,
     SaveCleanImage,

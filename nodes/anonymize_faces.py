@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from comfy_api.latest import io, ui
+from torch import Tensor
 
 from ..faceprivacy_core.anonymize import AnonymizeSettings, Look
 from ..faceprivacy_core.clips.batch import protect_followed
@@ -13,11 +14,12 @@ from ..faceprivacy_core.faces.people import People
 from ..faceprivacy_core.faces.select import Which
 from ..faceprivacy_core.masks import MaskSettings, Region
 from ..faceprivacy_core.protect import Fallback, Method, ProtectResult, ProtectSettings, protect_faces
+from ..faceprivacy_core.protocols import FaceDetector
 from ..faceprivacy_core.types import Faces
 from . import _convert, _host, _measuring
 from ._language import WritesReports
 from ._measuring import as_json
-from ._no_face import apply_policy
+from ._no_face import NoFacePolicy, apply_policy
 from ._one_step import choose_faces, choosing_inputs, last_inputs, load_tools, outputs, person_input, policy_input
 from ._traits import trait_inputs
 from ._types import FacesType
@@ -111,30 +113,47 @@ class AnonymizeFaces(WritesReports, io.ComfyNode):
         images = _convert.image_to_core(image)
         detector = load_detector(_host.model_dirs(), min_confidence=confidence)
         faces = choose_faces(images, detector, Which(which), numbers, reference, missed, person) if tracks is None else tracks
-        originals = images.clone()
-        pictures = [_convert.image_to_uint8(one) for one in images]
-        apply_policy(images, pictures, faces, on_no_face, is_choice=which != Which.ALL)
         drawing = AnonymizeSettings(
             steps=steps, noise=noise, strength=strength, seed=seed, mask=MaskSettings(Region(region)),
             look=Look(look), candidates=candidates,
             donors=DonorSettings(follow_traits=follow_traits, sex=Sex(sex), age=Age(age)),
         )  # fmt: skip
         settings = ProtectSettings(Method(method), Fallback(fallback), drawing=drawing)
-        with torch.inference_mode(False):
-            protect = protect_faces if tracks is None else protect_followed
-            result = protect(images.clone(), faces, settings, lambda: load_tools(detector), progress=_host.HostProgress(steps))
-            measured = None
-            if measure:
-                is_guided = Method.NEW_FACE.value in result.methods  # only drawing knows any recogniser
-                measured = _measuring.measure(
-                    originals.clone(), result.images, result.mask, faces, detector, is_guided=is_guided,
-                    extra=lambda index: {"methods": methods_of(result, faces, index)},
-                )  # fmt: skip
-        protected = _convert.core_to_image(result.images)
-        text, drawn = measured or (list_result(result, faces), protected)
-        return io.NodeOutput(
-            protected, _convert.core_to_mask(result.mask), faces, text, drawn, ui=ui.PreviewImage(protected)
-        )  # fmt: skip
+        policy = NoFacePolicy(on_no_face), which != Which.ALL
+        return protect_and_measure(images, faces, settings, detector, policy, measure, is_followed=tracks is not None)
+
+
+def protect_and_measure(
+    images: Tensor, faces: Faces, settings: ProtectSettings, detector: FaceDetector, policy: tuple[NoFacePolicy, bool],
+    measure: bool, *, is_followed: bool = False,
+) -> io.NodeOutput:  # fmt: skip
+    """Protect faces and give what `outputs` names.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        faces: Those to protect.
+        settings: How.
+        detector: Looks for faces.
+        policy: For a picture without a chosen face, and whether some were chosen from all.
+        measure: Whether recognisers are asked.
+        is_followed: Whether the faces are those of Face Tracks.
+    """
+    originals = images.clone()
+    apply_policy(images, [_convert.image_to_uint8(one) for one in images], faces, policy[0], is_choice=policy[1])
+    with torch.inference_mode(False):
+        protect = protect_followed if is_followed else protect_faces
+        progress = _host.HostProgress(settings.drawing.steps)
+        result = protect(images.clone(), faces, settings, lambda: load_tools(detector), progress=progress)
+        measured = None
+        if measure:
+            is_guided = Method.NEW_FACE.value in result.methods  # only drawing knows any recogniser
+            measured = _measuring.measure(
+                originals.clone(), result.images, result.mask, faces, detector, is_guided=is_guided,
+                extra=lambda index: {"methods": methods_of(result, faces, index)},
+            )  # fmt: skip
+    protected = _convert.core_to_image(result.images)
+    text, drawn = measured or (list_result(result, faces), protected)
+    return io.NodeOutput(protected, _convert.core_to_mask(result.mask), faces, text, drawn, ui=ui.PreviewImage(protected))
 
 
 def list_result(result: ProtectResult, faces: Faces) -> str:

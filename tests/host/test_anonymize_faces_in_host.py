@@ -64,6 +64,23 @@ def test_new_faces_are_drawn_measured_and_saved_without_metadata(
         assert set(saved.info) == {"srgb"}
 
 
+def test_the_node_that_blurs_does_what_the_method_does(
+    client: ComfyClient, object_info: dict[str, Any], two_name: str
+) -> None:  # fmt: skip
+    chosen = {"method": "blur", "which": "by number", "numbers": "1", "measure": False}
+    pictures = []
+    for kind in (ANONYMIZE, "FacePrivacy_BlurFaces"):
+        prompt = _prompt(object_info, **chosen)
+        node = prompt[graphs.node_id(prompt, ANONYMIZE)]
+        known = {name for part in object_info[kind]["input"].values() for name in part}
+        node.update(class_type=kind, inputs={name: value for name, value in node["inputs"].items() if name in known})
+        graphs.inputs(prompt, "LoadImage").update(image=two_name)
+        done = graphs.run(client, prompt)
+        assert _report(done, prompt)["methods"] == ["blur"]
+        pictures.append(_result(done, prompt, client))
+    assert np.array_equal(*pictures)
+
+
 @pytest.mark.parametrize("method", ["blur", "mosaic", "solid"])
 def test_hiding_touches_chosen_faces_only_and_nobody_is_recognised(
     client: ComfyClient, object_info: dict[str, Any], two_people: np.ndarray, two_name: str, method: str
