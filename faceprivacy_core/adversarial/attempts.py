@@ -17,9 +17,10 @@ from .verdict import Verdict
 RELAX = 0.7
 """Factor on the weight of the change at every further attempt; its budget is divided by it, 1.5 dB."""
 
-CLEARANCE = 0.05
-"""By how much every recogniser shall miss its limit before a face is left alone. Similarities are taken at the landmarks of
-the original; at those that a detector finds afterwards they were up to 0.05 higher."""
+CLEARANCE = 0.3
+"""By how much every recogniser shall miss its limit before a face is left alone. Recognisers that were not attacked follow
+those that were: of 18 tuning people at 34 dB the two whom a validation recogniser still knew were the two whom a surrogate
+missed by less than 0.3."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import FacePrivacyError
+from ..freed import return_large_blocks
 from . import (
     anonymize,
     audit,
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         five times as long.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return_large_blocks()
     words = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(prog="faceprivacy", description=__doc__)
     parser.add_argument("--version", action=ShowVersion)

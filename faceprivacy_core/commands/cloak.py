@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
     add_file_options(parser)
     parser.add_argument("--iterations", type=int, default=20, help="updates of every face (default: %(default)s)")
     parser.add_argument(
-        "--fidelity", type=float, default=32.0, help="least likeness of the face to the original, dB (default: %(default)s)"
+        "--fidelity", type=float, default=34.0, help="least likeness of the face to the original, dB (default: %(default)s)"
     )
     parser.add_argument(
         "--accept-unprotected", action="store_true", help="write pictures, too, in which a face is still recognised"
