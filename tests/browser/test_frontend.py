@@ -25,6 +25,8 @@ FIRST = "Anonymize Faces"
 """The template that README begins with: it is opened from the list."""
 SEARCH = """async (word) => {
     const stores = document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s;
+    for (let tries = 0; tries < 100 && !stores.get("nodeFrequency"); tries++)
+        await new Promise((done) => setTimeout(done, 100));
     await stores.get("nodeFrequency").loadNodeFrequencies();
     return stores.get("nodeDef").nodeSearchService.searchNode(word).map((node) => [node.name, node.display_name]);
 }"""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from devtools.blueprints import ANONYMIZE as BLUEPRINT
+from devtools.blueprints import CLOAK, HIDE, OUTSIDE, Blueprint
 from devtools.client import ComfyClient
 from devtools.paths import ROOT, WORKFLOWS
 from devtools.workflow import load_workflow, to_prompt
@@ -89,6 +90,22 @@ def test_the_subgraph_is_found_by_its_name_opens_into_its_blocks_and_is_the_temp
     if os.environ.get("FACEPRIVACY_TEMPLATES"):
         graphs.check_pictures(client, frontend.press_run(page, client)["outputs"])
         frontend.screenshot(page, "nodes_2_blocks_done")
+
+
+@pytest.mark.parametrize("blueprint", [CLOAK, HIDE], ids=lambda blueprint: blueprint.name)
+def test_the_other_subgraphs_are_found_by_their_names_and_open_into_their_blocks(page: Any, blueprint: Blueprint) -> None:
+    frontend.open_empty(page)
+    frontend.add_by_search(page, blueprint.name, 650, 300)
+    _node(page, blueprint.name).get_by_test_id("subgraph-enter-button").click()
+    page.wait_for_function("() => window.app.canvas.subgraph")
+    page.wait_for_timeout(frontend.STEP_MS)
+    frontend.screenshot(page, f"nodes_2_{blueprint.name}")
+    known, blocks = page.evaluate(
+        "() => [Object.keys(window.LiteGraph.registered_node_types), window.app.canvas.graph.nodes.map((n) => n.type)]"
+    )
+    inside = [node["type"] for node in load_workflow(blueprint.source)["nodes"] if node["type"] not in OUTSIDE]
+    assert sorted(blocks) == sorted(inside)
+    assert set(blocks) <= set(known)
 
 
 def _without_files(prompt: dict[str, Any]) -> dict[str, Any]:
