@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .blending import match_seam, seam_misfit
+from .blending import keep_tone, match_seam, seam_misfit
 from .builtin.model import FaceEncoder
 from .candidates import Verdict, judge
 from .donors import DonorSettings, Person, donor_pictures, fill_in, light_up, take_person
@@ -52,6 +52,10 @@ def judge_in_place(
         The faces with their colours shifted to meet the surroundings, (V * N, 3, S, S), and the verdict.
     """
     fitted = match_seam(drawn, person.crops, mask)
+    rounds = len(drawn) // len(person.crops)
+    skin = find_skin(person.crops.cpu(), person.landmarks5).repeat(rounds, 1, 1, 1)
+    skin = skin * find_skin(fitted.cpu(), person.landmarks5.repeat(rounds, 1, 1))
+    fitted = keep_tone(fitted, person.crops, mask, skin)
     taken = leave_out_covered(fitted, person.crops, person.landmarks5, mask) if faces_alone else fitted
     seen = fill_in(person.crops, mask, taken)
     verdict = judge(seen, person.landmarks5, person.vectors, person.recognizers, detector)

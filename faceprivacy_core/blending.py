@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,6 +25,13 @@ SKIN_SPREAD = 0.22
 """Largest difference from the mean colour of the cheeks at which a pixel counts as skin, and no beard or hair."""
 SKIN_TINT = 0.07
 """As much without what is alike in all colours: leaves may be as bright as skin."""
+INSIDE_FROM, INSIDE_BLUR = 0.05, 0.03
+"""How far from the seam tone is set, and how softly that begins, as fractions of the side."""
+TAKEN = 0.95
+"""Share of a drawn face from which all of it counts as taken."""
+MAX_TONE = 0.1
+MIN_TONE = 0.02
+"""Part of the crop in which skin has to be seen for a tone."""
 KNOWN = 0.02
 """Weight at which a value counts half and what surrounds it the other half."""
 
@@ -67,6 +75,32 @@ def match_seam(pictures: Tensor, references: Tensor, mask: Tensor) -> Tensor:
     """
     difference, known = seam(pictures, references, mask)
     return (pictures + spread_out(difference, known)).clamp(0.0, 1.0)
+
+
+def keep_tone(pictures: Tensor, references: Tensor, mask: Tensor, skin: Tensor) -> Tensor:
+    """Shift the colours of pictures well inside a mask so that their skin is on average that of the references.
+
+    What light is matched by, cheeks and seams, is not all of a face: without it new faces were up to a tenth lighter or darker.
+
+    Args:
+        pictures: (V * N, 3, S, S) in [0, 1], variant by variant.
+        references: (N, 3, S, S) in [0, 1].
+        mask: (N, 1, S, S) in [0, 1]; nothing is shifted where it ends.
+        skin: (V * N, 1, S, S), 1 where pictures and references both show skin.
+
+    Returns:
+        (V * N, 3, S, S) in [0, 1].
+    """
+    side = mask.shape[-1]
+    reach = 2 * round(INSIDE_FROM * side) + 1
+    padded = F.pad((mask < TAKEN).float(), (reach // 2,) * 4, value=1.0)
+    inside = gaussian_blur(1.0 - F.max_pool2d(padded, reach, stride=1), INSIDE_BLUR * side)
+    inside = _repeat(inside, pictures)
+    seen = inside * skin.to(pictures)
+    area = seen.sum((2, 3), keepdim=True)
+    shift = ((_repeat(references, pictures) - pictures) * seen).sum((2, 3), keepdim=True) / area.clamp(min=1.0)
+    shift = torch.where(area < MIN_TONE * side**2, 0.0, shift.clamp(-MAX_TONE, MAX_TONE))
+    return (pictures + inside * shift).clamp(0.0, 1.0)
 
 
 def add_change(pictures: Tensor, after: Tensor, before: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from faceprivacy_core.blending import MAX_GAIN, MAX_SEAM, match_light, match_seam, seam_misfit, spread_out
+from faceprivacy_core.blending import MAX_GAIN, MAX_SEAM, MAX_TONE, keep_tone, match_light, match_seam, seam_misfit, spread_out
 
 SIDE = 64
 EVERYWHERE = torch.ones(1, 1, SIDE, SIDE)
@@ -84,3 +84,26 @@ def test_known_values_stay_and_a_constant_fills_everything(size: tuple[int, int]
     filled = spread_out(torch.full((1, 2, *size), 0.3) * weight, weight)
     torch.testing.assert_close(filled, torch.full((1, 2, *size), 0.3), rtol=0, atol=1e-5)
     assert float(spread_out(torch.rand(1, 2, *size), torch.zeros(1, 1, *size)).abs().max()) == 0.0
+
+
+def test_well_inside_the_mask_skin_takes_the_tone_of_the_person_and_at_the_seam_nothing_changes():
+    person, tint = grain(7, 0.5), torch.tensor([0.06, -0.03, -0.05]).view(1, 3, 1, 1)
+    drawn = torch.cat([person + tint, grain(8, 0.45)])
+    kept = keep_tone(drawn, person, soft_mask(), EVERYWHERE.repeat(4, 1, 1, 1))
+    middle = slice(SIDE // 2 - 3, SIDE // 2 + 3)
+    tone = [part[..., middle, middle].mean((2, 3)) for part in (kept, person.repeat(2, 1, 1, 1))]
+    torch.testing.assert_close(*tone, rtol=0, atol=0.015)
+    rim = (soft_mask() < 0.5).repeat(2, 3, 1, 1)
+    torch.testing.assert_close(kept[rim], drawn[rim], rtol=0, atol=2e-3)
+    torch.testing.assert_close(keep_tone(person, person, soft_mask(), EVERYWHERE.repeat(2, 1, 1, 1)), person, rtol=0, atol=1e-6)
+
+
+def test_tone_is_set_by_skin_alone_by_no_more_than_a_tenth_and_not_without_any():
+    person, mask = grain(9, 0.8), soft_mask()
+    nowhere = torch.zeros(2, 1, SIDE, SIDE)
+    torch.testing.assert_close(keep_tone(grain(10, 0.2), person, mask, nowhere), grain(10, 0.2), rtol=0, atol=0)
+    everywhere = EVERYWHERE.repeat(2, 1, 1, 1)
+    assert float((keep_tone(grain(10, 0.2), person, mask, everywhere) - grain(10, 0.2)).max()) <= MAX_TONE + 1e-6
+    bearded, skin = person.clone(), everywhere.clone()
+    bearded[..., SIDE // 2 :, :], skin[..., SIDE // 2 :, :] = 0.1, 0.0
+    torch.testing.assert_close(keep_tone(bearded, person, mask, skin), bearded, rtol=0, atol=5e-3)
