@@ -17,6 +17,11 @@ ABSENT = [name for name, part in (("mps", torch.backends.mps), ("cuda", torch.cu
 pytestmark = pytest.mark.weights
 
 
+@pytest.fixture(autouse=True)
+def _few_donors() -> None:
+    """Here all donors are tried: some results are shared by the module, others are compared with them."""
+
+
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 

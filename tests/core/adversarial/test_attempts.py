@@ -46,7 +46,7 @@ def search(of: Objective, judge: Judge, attempts: int = 3, course: Course | None
 
 
 def test_only_faces_that_are_not_protected_are_tried_again_and_each_keeps_its_best():
-    judge = Script([1.0, 1.0], [-0.1, 0.5], [9.0, 0.6], [9.0, 0.4])
+    judge = Script([1.0, 1.0], [-0.4, 0.5], [9.0, 0.6], [9.0, 0.4])
     found = search(never_reached(), judge)
     history = found.history
     assert history.starts == (0, 3, 6)
