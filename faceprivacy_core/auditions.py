@@ -53,8 +53,7 @@ def judge_in_place(
     """
     fitted = match_seam(drawn, person.crops, mask)
     rounds = len(drawn) // len(person.crops)
-    skin = find_skin(person.crops.cpu(), person.landmarks5).repeat(rounds, 1, 1, 1)
-    skin = skin * find_skin(fitted.cpu(), person.landmarks5.repeat(rounds, 1, 1))
+    skin = person.skin.repeat(rounds, 1, 1, 1) * find_skin(fitted.cpu(), person.landmarks5.repeat(rounds, 1, 1))
     fitted = keep_tone(fitted, person.crops, mask, skin)
     taken = leave_out_covered(fitted, person.crops, person.landmarks5, mask) if faces_alone else fitted
     seen = fill_in(person.crops, mask, taken)
@@ -64,8 +63,7 @@ def judge_in_place(
 
 def visible_misfit(fitted: Tensor, person: Person, mask: Tensor) -> Tensor:
     """Say how much one sees of where a face ends: seams, hair and beard cut off, (V * N,). Arguments as above."""
-    skin = find_skin(person.crops.cpu(), person.landmarks5)
-    seams = seam_misfit(fitted, person.crops, mask, skin).cpu()
+    seams = seam_misfit(fitted, person.crops, mask, person.skin).cpu()
     return seams / SEAM_UNIT + outline_misfit(fitted, person.crops, person.landmarks5, mask) / OUTLINE_UNIT
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import torch
@@ -103,6 +104,11 @@ class Person:
     vectors: tuple[Tensor, ...]
     recognizers: tuple[FaceRecognizer, ...]
     latents: Tensor
+
+    @cached_property
+    def skin(self) -> Tensor:
+        """Where the crops show skin, (N, 1, S, S), 0 or 1."""
+        return find_skin(self.crops.cpu(), self.landmarks5)
 
 
 def see_person(crops: Tensor, landmarks5: Tensor, recognizers: Sequence[FaceRecognizer], latents: Tensor) -> Person:
@@ -235,7 +241,7 @@ def find_lit_skin(person: Person) -> Tensor:
     Where little of the cheeks looks like skin, in hard shadow for example, it is all of them.
     """
     cheeks = SKIN.on_grid(person.crops.shape[-1]).float()
-    seen = cheeks * find_skin(person.crops.cpu(), person.landmarks5)
+    seen = cheeks * person.skin
     believed = seen.sum((1, 2, 3), keepdim=True) >= MIN_LIT * cheeks.sum()
     return torch.where(believed, seen, cheeks)
 

@@ -19,7 +19,7 @@ from ..faceprivacy_core.types import Faces
 from . import _convert, _host, _measuring
 from ._language import WritesReports
 from ._measuring import as_json
-from ._no_face import NoFacePolicy, apply_policy
+from ._no_face import apply_policy
 from ._one_step import choose_faces, choosing_inputs, last_inputs, load_tools, outputs, person_input, policy_input
 from ._traits import trait_inputs
 from ._types import FacesType
@@ -119,13 +119,14 @@ class AnonymizeFaces(WritesReports, io.ComfyNode):
             donors=DonorSettings(follow_traits=follow_traits, sex=Sex(sex), age=Age(age)),
         )  # fmt: skip
         settings = ProtectSettings(Method(method), Fallback(fallback), drawing=drawing)
-        policy = NoFacePolicy(on_no_face), which != Which.ALL
-        return protect_and_measure(images, faces, settings, detector, policy, measure, is_followed=tracks is not None)
+        return protect_and_measure(
+            images, faces, settings, detector, on_no_face, measure, is_choice=which != Which.ALL, is_followed=tracks is not None
+        )  # fmt: skip
 
 
 def protect_and_measure(
-    images: Tensor, faces: Faces, settings: ProtectSettings, detector: FaceDetector, policy: tuple[NoFacePolicy, bool],
-    measure: bool, *, is_followed: bool = False,
+    images: Tensor, faces: Faces, settings: ProtectSettings, detector: FaceDetector, on_no_face: str, measure: bool,
+    *, is_choice: bool, is_followed: bool = False,
 ) -> io.NodeOutput:  # fmt: skip
     """Protect faces and give what `outputs` names.
 
@@ -134,12 +135,13 @@ def protect_and_measure(
         faces: Those to protect.
         settings: How.
         detector: Looks for faces.
-        policy: For a picture without a chosen face, and whether some were chosen from all.
+        on_no_face: What becomes of a picture without a chosen face.
         measure: Whether recognisers are asked.
+        is_choice: Whether some were chosen from all.
         is_followed: Whether the faces are those of Face Tracks.
     """
     originals = images.clone()
-    apply_policy(images, [_convert.image_to_uint8(one) for one in images], faces, policy[0], is_choice=policy[1])
+    apply_policy(images, [_convert.image_to_uint8(one) for one in images], faces, on_no_face, is_choice=is_choice)
     with torch.inference_mode(False):
         protect = protect_followed if is_followed else protect_faces
         progress = _host.HostProgress(settings.drawing.steps)

@@ -13,7 +13,6 @@ from ..faceprivacy_core.obscure import Obscuring
 from ..faceprivacy_core.protect import Method, ProtectSettings
 from . import _convert, _host
 from ._language import WritesReports
-from ._no_face import NoFacePolicy
 from ._one_step import choose_faces, choosing_inputs, last_inputs, outputs, person_input, policy_input
 from .anonymize_faces import protect_and_measure
 
@@ -58,5 +57,4 @@ class BlurFaces(WritesReports, io.ComfyNode):
         detector = load_detector(_host.model_dirs(), min_confidence=confidence)
         faces = choose_faces(images, detector, Which(which), numbers, reference, missed, person)
         settings = ProtectSettings(Method(method), drawing=AnonymizeSettings(mask=MaskSettings(Region(region))))
-        policy = NoFacePolicy(on_no_face), which != Which.ALL
-        return protect_and_measure(images, faces, settings, detector, policy, measure)
+        return protect_and_measure(images, faces, settings, detector, on_no_face, measure, is_choice=which != Which.ALL)

@@ -148,6 +148,6 @@ def _keep_start(start: Tensor, results: Tensor, face_encoder: FaceEncoder | None
             "the Donor Face that the sampler's latent came from."
         )
     with torch.inference_mode(False), torch.no_grad():
-        latents = in_parts(face_encoder.autoencoder.encode, start.clone() * 2.0 - 1.0)
-        decoded = in_parts(face_encoder.autoencoder.decode, latents).add(1.0).div(2.0).clamp(0.0, 1.0)
+        latents = in_parts(face_encoder.encode, start.to(face_encoder.device, copy=True))
+        decoded = in_parts(face_encoder.decode, latents).clamp(0.0, 1.0)
     return add_change(start, results, decoded)

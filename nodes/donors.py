@@ -85,7 +85,7 @@ class DonorFace(io.ComfyNode):
         taken = masks if face_mask is None else cut(_convert.mask_to_core(face_mask, crops.faces.num_images), crops)
         settings = DonorSettings(among, follow_traits, match_colour, Sex(sex), Age(age))
         with torch.inference_mode(False), torch.no_grad():
-            latents = in_parts(face_encoder.autoencoder.encode, faces.clone() * 2.0 - 1.0)
+            latents = in_parts(face_encoder.encode, faces.clone())
             person = see_person(faces.clone(), crop_landmarks(crops), recognizers, latents)
             costs = donor_costs(face_encoder.donors, person, settings, rim_of(taken.clone(), latents.shape[-1]))
             (heard,) = audition(face_encoder, person, costs, [taken.clone()], settings)
