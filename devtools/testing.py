@@ -13,7 +13,7 @@ from devtools.commands import INTERRUPTED, run_in_front
 from devtools.console import say, seconds
 from devtools.paths import ROOT
 
-HOST_PARTS = (("host",), ("workflows", "browser", "install"))
+HOST_PARTS = (("host", "workflows", "install"), ("browser",))
 """Folders that need the host; each worker has a running one of its own. Where a browser is open no other event loop may run."""
 MAX_WORKERS = 2
 NOTHING_COLLECTED = 5

@@ -25,5 +25,5 @@ def commands(heading: str) -> list[list[str]]:
 
 def first_template() -> tuple[str, str]:
     """Return the pack and the template that the first picture is made with."""
-    (found,) = re.findall(r"^1\. \*Workflow > Browse Templates > (\S+) > (\w+)\*", section("First picture"), re.MULTILINE)
+    (found,) = re.findall(r"^1\. \*Workflow > Browse Templates > (\S+) > ([\w ]+)\*", section("First picture"), re.MULTILINE)
     return found
